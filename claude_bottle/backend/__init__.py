@@ -1,0 +1,78 @@
+"""The registry of backends: which there are, which one to use, and what runs on all of them.
+
+Invariant: looking never fails as a whole. A backend that is broken or slow becomes a warning row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from claude_bottle.errors import BackendMissingError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_bottle.backend.base import ActiveAgent, BottleBackend
+
+_BACKENDS = {"bubblewrap": "claude_bottle.backend.bubblewrap.backend:BubblewrapBackend"}
+_PREFERRED = ("docker", "bubblewrap")
+
+
+def known_backend_names() -> tuple[str, ...]:
+    return tuple(_BACKENDS)
+
+
+def _load(name: str) -> BottleBackend:
+    from importlib import import_module
+
+    module, _, attribute = _BACKENDS[name].partition(":")
+    backend: BottleBackend = getattr(import_module(module), attribute)()
+    return backend
+
+
+def has_backend(name: str) -> bool:
+    """Whether bottles of this backend can be made on this host."""
+    return name in _BACKENDS and _load(name).check().ok
+
+
+def get_bottle_backend(
+    name: str | None = None, environment: Mapping[str, str] | None = None, configured: str | None = None
+) -> BottleBackend:
+    """The named backend, else `$CLAUDE_BOTTLE_BACKEND`, the configured one, or the first that works here.
+
+    Raises UsageError for an unknown name and BackendMissingError for one that cannot be used here.
+    """
+    import os
+
+    chosen = name or (os.environ if environment is None else environment).get("CLAUDE_BOTTLE_BACKEND") or configured
+    if chosen is not None:
+        if chosen not in _BACKENDS:
+            raise UsageError(f"there is no backend {chosen!r}", f"known: {', '.join(_BACKENDS)}")
+        return _ready(chosen)
+    for candidate in _PREFERRED:
+        if has_backend(candidate):
+            return _load(candidate)
+    return _ready(_PREFERRED[-1])
+
+
+def _ready(name: str) -> BottleBackend:
+    backend = _load(name)
+    readiness = backend.check()
+    if not readiness.ok:
+        raise BackendMissingError(f"the backend {name} cannot be used here: {readiness.reason}", readiness.hint)
+    return backend
+
+
+def enumerate_active_agents(state: Path, timeout: float = 3.0) -> list[ActiveAgent]:
+    """Every running agent of every backend, sorted by start; each backend has `timeout` seconds."""
+    from claude_bottle.backend.fleet import enumerate_all
+
+    return enumerate_all({name: _load for name in _BACKENDS}, state, timeout)
+
+
+def load_backend(name: str) -> BottleBackend:
+    """The backend of a recorded name, usable or not. Raises BackendMissingError for an unknown one."""
+    if name not in _BACKENDS:
+        raise BackendMissingError(f"this version knows no backend {name!r}", f"known: {', '.join(_BACKENDS)}")
+    return _load(name)

@@ -1,0 +1,212 @@
+"""What every backend offers, so that nothing above needs to know which one it is.
+
+A backend looks at the host (`check`), computes a frozen plan (`plan`, pure given what was seen) and then does what
+the plan says (`launch`). A launched bottle belongs to the launching process until it is told `keep`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from claude_bottle.manifest.model import Limits
+from claude_bottle.policy.model import Policy
+from claude_bottle.proc import Result
+from claude_bottle.sidecars.egress.certs import CertAndKey
+from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import BottlePaths
+
+NODE_HOME = "/home/node"
+WORKSPACE = "/home/node/workspace"
+CLAUDE = "/opt/claude-bottle/bin/claude"
+AUTHORITIES = "/opt/claude-bottle/authorities.pem"  # the host's, and the bottle's own
+GATE_PORT = 9099
+
+Progress = Callable[[str, float], None]  # a step's name and its milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a backend can be used here; where not, why and how to mend it. `facts` are for doctor."""
+
+    ok: bool
+    reason: str = ""
+    hint: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A host file or folder that is shown inside a bottle."""
+
+    source: str
+    target: str
+    writable: bool = False
+    owned_by_operator: bool = False  # shown as the bottle user's own, whoever owns it outside
+    overlay: str | None = None  # a folder that takes the writes, so that `source` keeps unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class BottleRequest:
+    """What a bottle shall be, in no backend's terms."""
+
+    slug: str
+    agent: str
+    bottle: str
+    paths: BottlePaths
+    grants: tuple[Grant, ...]
+    environment: tuple[tuple[str, str], ...]
+    limits: Limits
+    policy: Policy
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Values that enter the bottle's environment but no file, argument or log."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<{len(self.environment)} private variables>"
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePlan:
+    """What the sidecars of a bottle are started with, besides its policy. Nothing prints the credentials."""
+
+    leaves: Mapping[str, CertAndKey] = field(repr=False)
+    credentials: Mapping[str, str] = field(repr=False)  # by `str(SecretRef)`; they never enter the bottle
+    envoy: str  # the program
+    authorities: str  # the host's file of certificate authorities, which upstream servers are checked by
+
+
+MakeBundle = Callable[[], BundlePlan]  # also fills the state folder; called while the keeper comes up
+
+
+@dataclass(frozen=True, slots=True)
+class BottlePlan(ABC):
+    """A frozen description of all that a launch will do; a backend adds its own part."""
+
+    request: BottleRequest
+
+    @property
+    @abstractmethod
+    def backend_name(self) -> str: ...
+
+    @abstractmethod
+    def protections(self) -> tuple[str, ...]:
+        """What holds the bottle, a line each, for the preflight."""
+
+    @abstractmethod
+    def caveats(self) -> tuple[str, ...]:
+        """What this backend does not protect against on this host, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAgent:
+    """A row of `list`. `warning` tells of a bottle, or a whole backend, that could not be looked at."""
+
+    backend_name: str
+    slug: str
+    agent_name: str
+    started_at: float
+    services: tuple[str, ...]
+    warning: str = ""
+
+
+class Bottle(ABC):
+    """A running bottle, from outside."""
+
+    slug: str
+
+    @abstractmethod
+    def command(self, argv: list[str], *, tty: bool, directory: str = WORKSPACE) -> list[str]:
+        """The host command that runs `argv` inside: the framing, then the inner command."""
+
+    @abstractmethod
+    def exec(
+        self,
+        argv: list[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 120.0,
+        directory: str = WORKSPACE,
+        limit: int = 64 << 20,
+    ) -> Result:
+        """Runs `argv` inside and returns what it said."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ends the bottle and its sidecars; the state stays. Fine if it has ended already."""
+
+    @abstractmethod
+    def probe(self, questions: bytes, timeout: float) -> Result:
+        """Runs the probe (see `backend.probe`) inside."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """From now on the bottle outlives the process that launched it."""
+
+    def claude_argv(self, argv: list[str], *, tty: bool = True) -> list[str]:
+        return self.command([CLAUDE, *argv], tty=tty)
+
+    def exec_claude(self, argv: list[str], *, tty: bool = True) -> int:
+        """Runs Claude Code on this process's own terminal or pipes, and returns its exit status."""
+        import subprocess
+
+        return subprocess.call(self.claude_argv(argv, tty=tty))
+
+    def copy_in(self, data: bytes, target: str) -> None:
+        """Writes a file inside, as the bottle's user. Raises BottleError."""
+        from claude_bottle.errors import BottleError
+
+        done = self.exec(["sh", "-c", 'mkdir -p "${1%/*}" && cat > "$1"', "sh", target], stdin=data)
+        if done.status != 0:
+            raise BottleError(f"cannot write {target} in {self.slug}: {done.complaint}")
+
+    def copy_out(self, source: str) -> bytes:
+        """A file's content; never a path, a link or a mode of the bottle's choosing. Raises BottleError."""
+        from claude_bottle.errors import BottleError
+
+        done = self.exec(["cat", "--", source])
+        if done.status != 0:
+            raise BottleError(f"cannot read {source} in {self.slug}: {done.complaint}")
+        return done.stdout
+
+
+class BottleBackend(ABC):
+    """One way to isolate. Instances are cheap and hold nothing that must be closed."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def check(self) -> Readiness:
+        """Quick: may bottles be made here? Never raises for a host that is unfit."""
+
+    @abstractmethod
+    def examine(self) -> Readiness:
+        """Thorough: like `check`, but tries it."""
+
+    @abstractmethod
+    def plan(self, request: BottleRequest) -> BottlePlan:
+        """Raises BackendMissingError where `check` is not ok."""
+
+    @abstractmethod
+    def launch(self, plan: BottlePlan, secrets: Secrets, bundle: MakeBundle, progress: Progress) -> Bottle:
+        """Starts the bottle and its bundle; on any failure nothing is left running. Raises BottleError."""
+
+    @abstractmethod
+    def find(self, metadata: Metadata, paths: BottlePaths) -> Bottle | None:
+        """The running bottle of this state folder, or None."""
+
+    @abstractmethod
+    def active(self, state: Path) -> list[ActiveAgent]:
+        """All running bottles of this backend whose state is below `state`."""
+
+    @abstractmethod
+    def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
+        """Removes from the host what a bottle that has ended may have left there."""

@@ -1,0 +1,81 @@
+"""The bubblewrap backend: bare Linux namespaces, no daemon, no image."""
+
+from __future__ import annotations
+
+import secrets as randomness
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from claude_bottle.backend.base import (
+    ActiveAgent,
+    BottleBackend,
+    BottlePlan,
+    BottleRequest,
+    MakeBundle,
+    Progress,
+    Readiness,
+    Secrets,
+)
+from claude_bottle.proc import Runner, SystemRunner
+from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import BottlePaths
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
+
+
+class BubblewrapBackend(BottleBackend):
+    name = "bubblewrap"
+
+    def __init__(self, runner: Runner | None = None) -> None:
+        self._runner: Runner = runner or SystemRunner()
+
+    def check(self) -> Readiness:
+        from claude_bottle.backend.bubblewrap.host import judge, observe
+
+        return judge(observe(self._runner))
+
+    def examine(self) -> Readiness:
+        from claude_bottle.backend.bubblewrap.trial import try_bubblewrap
+
+        return try_bubblewrap(self._runner)
+
+    def plan(self, request: BottleRequest) -> BottlePlan:
+        from claude_bottle.backend.bubblewrap.host import judge, observe
+        from claude_bottle.backend.bubblewrap.plan import plan_bottle
+        from claude_bottle.errors import BackendMissingError
+
+        facts = observe(self._runner)
+        readiness = judge(facts)
+        if not readiness.ok:
+            raise BackendMissingError(f"bubblewrap cannot be used here: {readiness.reason}", readiness.hint)
+        return plan_bottle(request, facts, randomness.randbelow(1 << 20))
+
+    def launch(
+        self, plan: BottlePlan, secrets: Secrets, bundle: MakeBundle, progress: Progress
+    ) -> BubblewrapBottle:
+        from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
+        from claude_bottle.backend.bubblewrap.launch import start
+        from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
+
+        assert isinstance(plan, BubblewrapPlan)
+        keeper = start(plan, secrets, bundle, progress)
+        return BubblewrapBottle(plan.request.slug, plan.request.paths, self._runner, keeper)
+
+    def find(self, metadata: Metadata, paths: BottlePaths) -> BubblewrapBottle | None:
+        from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
+        from claude_bottle.backend.bubblewrap.entry import lock_holder
+
+        if lock_holder(str(paths.run)) == 0:
+            return None
+        return BubblewrapBottle(metadata.slug, paths, self._runner)
+
+    def active(self, state: Path) -> list[ActiveAgent]:
+        from claude_bottle.backend.bubblewrap.enumerate import active_agents
+
+        return active_agents(state)
+
+    def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
+        from claude_bottle.backend.bubblewrap.cgroups import remove, remains
+
+        remove(remains(metadata.slug))

@@ -1,0 +1,225 @@
+"""Runs one program inside a running bottle, as the bottle's own user and under the bottle's own limits.
+
+Theory. Two processes do it:
+
+    middle    joins the bottle's namespaces but stays outside its process namespace, so nothing inside
+              can see, signal or trace it; it relays bytes between the caller and the child
+    child     is born in the bottle's process namespace, becomes the bottle's user, gives up every
+              privilege, installs the system call filter and only then becomes the program
+
+Rules. 1. No descriptor of the host enters: the child gets pipes, or a terminal of the bottle's own.
+2. Both are undumpable from before the first namespace is joined, so /proc shows nothing of them inside.
+3. The environment is the bottle's, never the caller's. 4. The child dies with the middle. 5. Whatever
+fails, nothing is run, and the status is 125.
+
+Started as `python -I -S -c ...` (see `argv.enter`), since a joined namespace cannot be left again.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend.bubblewrap.entry import Doors, NotRunning, open_doors
+from claude_bottle.backend.bubblewrap.relay import follow_window_size, forward_signals, relay
+
+NODE_UID = 1000
+WORKSPACE = "/home/node/workspace"
+FAILED_TO_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
+_PASSED_ON = ("TERM", "COLORTERM")  # what a program must know of the caller's terminal
+_NO_TERMINAL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What becomes of the child once it is inside and powerless; it must not return."""
+
+    become: Callable[[dict[bytes, bytes]], NoReturn]
+    terminal: bool = False
+
+
+def execute(argv: tuple[str, ...], directory: str) -> Callable[[dict[bytes, bytes]], NoReturn]:
+    """A child that becomes `argv`."""
+
+    def become(environment: dict[bytes, bytes]) -> NoReturn:
+        try:
+            os.chdir(directory)
+            linux.close_from(3)
+            os.execvpe(argv[0], argv, environment)
+        except FileNotFoundError:
+            _say(f"{argv[0]}: not found in the bottle")
+            os._exit(NOT_FOUND)
+        except OSError as error:
+            _say(f"{argv[0]}: {error.strerror}")
+            os._exit(CANNOT_EXECUTE)
+
+    return become
+
+
+def enter(run: str, inside: Inside) -> int:
+    """Runs the child in the bottle of this run directory and returns its exit status.
+
+    The calling process joins the bottle and can do nothing else afterwards. Raises NotRunning or OSError.
+    """
+    doors = open_doors(run)
+    linux.set_dumpable(False)
+    if os.geteuid() == 0:
+        os.setgroups([])
+    linux.setns(doors.owner, linux.CLONE_NEWUSER)
+    for descriptor, kind in doors.namespaces:
+        linux.setns(descriptor, kind)
+    if inside.terminal:
+        return _with_terminal(doors, inside)
+    return _with_pipes(doors, inside)
+
+
+def _with_pipes(doors: Doors, inside: Inside) -> int:
+    stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
+    child, start = _fork(doors, inside, (stdin[0], stdout[1], stderr[1]))
+    for descriptor in (stdin[0], stdout[1], stderr[1]):
+        os.close(descriptor)
+    forward_signals(child)
+    start()
+    relay(0, stdin[1], ((stdout[0], 1), (stderr[0], 2)), os.pidfd_open(child))
+    return _status(child)
+
+
+def _with_terminal(doors: Doors, inside: Inside) -> int:
+    import termios
+    import tty
+
+    master, slave = _open_terminal()
+    child, start = _fork(doors, inside, (slave, slave, slave))
+    os.close(slave)
+    forward_signals(child)
+    follow_window_size(0, master)
+    before = termios.tcgetattr(0)
+    try:
+        tty.setraw(0)
+        start()
+        relay(0, master, ((master, 1),), os.pidfd_open(child))
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+    return _status(child)
+
+
+def _open_terminal() -> tuple[int, int]:
+    """A new terminal of the bottle's own. What is opened is checked, as the path is the bottle's."""
+    import fcntl
+    import stat
+    import struct
+
+    get_peer, unlock = 0x5441, 0x40045431  # TIOCGPTPEER, TIOCSPTLCK: ioctl_tty(2)
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    found = os.fstat(master)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(5, 2):
+        raise OSError("the bottle's terminal device is not one")
+    fcntl.ioctl(master, unlock, struct.pack("i", 0))
+    return master, fcntl.ioctl(master, get_peer, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def _fork(doors: Doors, inside: Inside, stdio: tuple[int, int, int]) -> tuple[int, Callable[[], None]]:
+    """The child's process number, and what lets it go on once the caller is ready for its output."""
+    gate_out, gate_in = os.pipe()
+    environment = doors.environment | _terminal_facts() if inside.terminal else doors.environment
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(gate_in)
+            _give_up_everything(doors, stdio, inside.terminal)
+            if os.read(gate_out, 1) != b"g":  # the middle has died already
+                os._exit(FAILED_TO_ENTER)
+            linux.install_seccomp(doors.program)
+            inside.become(environment)
+        except BaseException as error:
+            _say(f"cannot enter the bottle: {error}")
+        finally:
+            os._exit(FAILED_TO_ENTER)
+    os.close(gate_out)
+
+    def start() -> None:
+        os.write(gate_in, b"g")
+        os.close(gate_in)
+
+    return child, start
+
+
+def _give_up_everything(doors: Doors, stdio: tuple[int, int, int], terminal: bool) -> None:
+    os.setsid()
+    for target, descriptor in enumerate(stdio):
+        os.dup2(descriptor, target)
+    if terminal:
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    for descriptor in doors.cgroups:
+        os.write(descriptor, b"0")
+    for limit, value in doors.rlimits:
+        resource.setrlimit(limit, (value, value))
+    os.umask(0o022)
+    if os.fstat(doors.inner).st_ino != os.stat("/proc/self/ns/user").st_ino:
+        linux.setns(doors.inner, linux.CLONE_NEWUSER)
+    linux.bound_capabilities()
+    os.setresgid(NODE_UID, NODE_UID, NODE_UID)
+    os.setresuid(NODE_UID, NODE_UID, NODE_UID)
+    linux.drop_capabilities()
+    linux.set_dumpable(False)
+    linux.no_new_privileges()
+    linux.die_with_parent()
+
+
+def _terminal_facts() -> dict[bytes, bytes]:
+    found = {name: os.environ.get(name, "") for name in _PASSED_ON}
+    return {
+        name.encode(): value.encode()
+        for name, value in found.items()
+        if value and len(value) < 64 and all(char.isalnum() or char in "-_.+" for char in value)
+    }
+
+
+def _status(child: int) -> int:
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _say(text: str) -> None:
+    os.write(2, f"claude-bottle: {text}\n".encode(errors="replace"))
+
+
+def main(arguments: list[str]) -> int:
+    """RUN_DIRECTORY [-t] [-w DIRECTORY] [-p] -- ARGV; `-p` takes a probe's JSON from standard input."""
+    run, options = arguments[0], arguments[1:]
+    terminal, directory = False, WORKSPACE
+    while options and options[0] != "--":
+        option = options.pop(0)
+        if option == "-t":
+            terminal = True
+        elif option == "-w" and options:
+            directory = options.pop(0)
+        else:
+            raise ValueError(f"unknown option {option}")
+    argv = tuple(options[1:])
+    if not argv:
+        raise ValueError("nothing to run")
+    return enter(run, Inside(execute(argv, directory), terminal))
+
+
+def start(arguments: list[str]) -> NoReturn:
+    """`main`, with every failure turned into a message and status 125."""
+    try:
+        sys.exit(main(arguments))
+    except NotRunning as error:
+        _say(f"this bottle is not running: {error}")
+    except (OSError, ValueError) as error:
+        _say(f"cannot enter the bottle: {error}")
+    sys.exit(FAILED_TO_ENTER)

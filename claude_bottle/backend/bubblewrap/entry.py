@@ -1,0 +1,161 @@
+"""What must be known of a running bottle to enter it: the run directory's files, read and checked.
+
+The keeper holds a record lock on `lock` for as long as the bottle lives and writes `entry`, a line a fact:
+
+    init PID STARTTIME        the bottle's first process
+    anchor PID                the program that carries the bottle's environment
+    cgroup DIRECTORY          any number
+    rlimit NAME VALUE         any number
+
+Invariant: nothing here trusts a bare process number; the kernel names the lock's holder, and a pidfd
+with its start time pins the first process while its namespaces are opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import struct
+from dataclasses import dataclass
+
+from claude_bottle.backend.bubblewrap import linux
+
+LOCK, ENTRY, FILTER = "lock", "entry", "seccomp.bpf"
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: fcntl_locking(2)
+_KINDS = (
+    ("mnt", linux.CLONE_NEWNS),
+    ("net", linux.CLONE_NEWNET),
+    ("ipc", linux.CLONE_NEWIPC),
+    ("uts", linux.CLONE_NEWUTS),
+    ("cgroup", linux.CLONE_NEWCGROUP),
+    ("pid", linux.CLONE_NEWPID),
+)
+
+
+class NotRunning(Exception):
+    """There is no live bottle behind this run directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The contents of `entry`."""
+
+    init: int
+    born: str
+    anchor: int
+    cgroups: tuple[str, ...] = ()
+    rlimits: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Everything of the host that entering needs, opened before the first namespace is joined."""
+
+    owner: int  # the user namespace that owns the others
+    namespaces: tuple[tuple[int, int], ...]  # (descriptor, kind), in the order of joining
+    inner: int  # the user namespace that the bottle's programs live in
+    environment: dict[bytes, bytes]
+    program: bytes
+    cgroups: tuple[int, ...]
+    rlimits: tuple[tuple[int, int], ...]
+
+
+def take_lock(run: str) -> int:
+    """Locks the run directory for this process; the descriptor must stay open. Raises BlockingIOError."""
+    fd = os.open(os.path.join(run, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def lock_holder(run: str) -> int:
+    """The process that keeps this bottle alive, as the kernel names it; 0 where there is none."""
+    try:
+        fd = os.open(os.path.join(run, LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, query))
+        return 0 if kind == fcntl.F_UNLCK else int(pid)
+    finally:
+        os.close(fd)
+
+
+def start_time(pid: int) -> str:
+    """When the process started, in clock ticks after boot: proc_pid_stat(5), field 22."""
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19].decode()
+
+
+def render(facts: Facts) -> str:
+    lines = [f"init {facts.init} {facts.born}", f"anchor {facts.anchor}"]
+    lines += [f"cgroup {directory}" for directory in facts.cgroups]
+    lines += [f"rlimit {name} {value}" for name, value in facts.rlimits]
+    return "\n".join(lines) + "\n"
+
+
+def parse(text: str) -> Facts:
+    """Raises NotRunning where the text is not a whole `entry` file."""
+    words = [line.split(" ") for line in text.splitlines()]
+    by_key = {line[0]: line[1:] for line in words}
+    try:
+        return Facts(
+            init=int(by_key["init"][0]),
+            born=by_key["init"][1],
+            anchor=int(by_key["anchor"][0]),
+            cgroups=tuple(" ".join(line[1:]) for line in words if line[0] == "cgroup"),
+            rlimits=tuple((line[1], int(line[2])) for line in words if line[0] == "rlimit"),
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise NotRunning("its entry file is damaged") from error
+
+
+def read_facts(run: str) -> Facts:
+    if lock_holder(run) == 0:
+        raise NotRunning("its keeper is gone")
+    try:
+        return parse(_read(os.path.join(run, ENTRY)).decode())
+    except FileNotFoundError as error:
+        raise NotRunning("it is still starting") from error
+
+
+def open_doors(run: str) -> Doors:
+    """Opens all that `enter` needs. Raises NotRunning or OSError."""
+    facts = read_facts(run)
+    try:
+        pidfd = os.pidfd_open(facts.init)
+        if start_time(facts.init) != facts.born:
+            raise NotRunning("its first process is gone")
+        namespaces = tuple(
+            (os.open(f"/proc/{facts.init}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _KINDS
+        )
+        doors = Doors(
+            owner=fcntl.ioctl(namespaces[0][0], linux.NS_GET_USERNS),
+            namespaces=namespaces,
+            inner=os.open(f"/proc/{facts.anchor}/ns/user", os.O_RDONLY | os.O_CLOEXEC),
+            environment=_environment_of(facts.anchor),
+            program=_read(os.path.join(run, FILTER)),
+            cgroups=tuple(
+                os.open(os.path.join(path, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC) for path in facts.cgroups
+            ),
+            rlimits=tuple((getattr(resource, name), value) for name, value in facts.rlimits),
+        )
+        signal.pidfd_send_signal(pidfd, 0)  # still the same process: all of the above was the bottle's
+        os.close(pidfd)
+    except (ProcessLookupError, FileNotFoundError) as error:
+        raise NotRunning("it has just ended") from error
+    return doors
+
+
+def _environment_of(pid: int) -> dict[bytes, bytes]:
+    pairs = (item.partition(b"=") for item in _read(f"/proc/{pid}/environ").split(b"\0"))
+    found = {name: value for name, equals, value in pairs if equals}
+    if not found:
+        raise NotRunning("its environment cannot be read")
+    return found
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

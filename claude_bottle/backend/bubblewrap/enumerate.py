@@ -1,0 +1,29 @@
+"""Which bottles of this backend run: those whose run directory's lock is held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from claude_bottle.backend.base import ActiveAgent
+from claude_bottle.backend.bubblewrap.entry import ENTRY, lock_holder
+from claude_bottle.state.paths import Home
+from claude_bottle.state.store import Broken, read, slugs
+
+NAME = "bubblewrap"
+
+
+def active_agents(state: Path) -> list[ActiveAgent]:
+    """A folder that cannot be read but whose lock is held is a row with a warning."""
+    home = Home(state.parent)
+    rows = []
+    for slug in slugs(home):
+        run = home.bottle(slug).run
+        if lock_holder(str(run)) == 0:
+            continue
+        found = read(home, slug)
+        if isinstance(found, Broken):
+            rows.append(ActiveAgent(NAME, slug, "-", 0.0, (), warning=found.reason))
+        elif found.backend == NAME:
+            up = ("egress", "firewall") if (run / ENTRY).exists() else ()
+            rows.append(ActiveAgent(NAME, slug, found.agent, found.created, up))
+    return rows

@@ -1,0 +1,215 @@
+"""Carries a plan out: prepares the state folder, starts the keeper, and waits until it says "ready".
+
+Invariant: when `launch` raises, no process, group or mount of this bottle is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import claude_bottle
+from claude_bottle.backend.base import GATE_PORT, BundlePlan, MakeBundle, Progress, Secrets
+from claude_bottle.backend.bubblewrap import cgroups, entry
+from claude_bottle.backend.bubblewrap.argv import bwrap_arguments, python_argv, staged_argv
+from claude_bottle.backend.bubblewrap.host import explain_failure
+from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan, envoy_command
+from claude_bottle.backend.bubblewrap.seccomp import compile_filter
+from claude_bottle.backend.bubblewrap.stage import to_json
+from claude_bottle.errors import BackendMissingError, BottleError
+from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
+from claude_bottle.state.paths import BottlePaths
+
+PACKAGE_ROOT = str(Path(claude_bottle.__file__).parent.parent)
+SOCKETS = "egress"  # below the run directory: the bundle's working directory
+_START_SECONDS = 60.0
+_ETC = {
+    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\nnode:x:1000:1000:node:/home/node:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nnode:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "resolv.conf": "# A bottle resolves no names: the egress gate does that outside.\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+
+class KeeperProcess:
+    """The keeper, as long as the bottle still belongs to this process."""
+
+    def __init__(self, paths: BottlePaths) -> None:
+        log = os.open(paths.logs / "bundle.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        argv = python_argv("keeper", PACKAGE_ROOT, str(paths.run / SOCKETS))
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(), start_new_session=True
+        )
+        os.close(log)
+
+    def send(self, spec: Mapping[str, object]) -> None:
+        try:
+            _pipe(self._process.stdin).write(json.dumps(spec).encode() + b"\n")
+            _pipe(self._process.stdin).flush()
+        except BrokenPipeError as error:
+            raise BottleError("the keeper ended before it was told what to do") from error
+
+    def await_ready(self, progress: Progress) -> None:
+        """Passes on each step. Raises BottleError with the keeper's own reason."""
+        import select
+
+        output = _pipe(self._process.stdout)
+        deadline = time.monotonic() + _START_SECONDS
+        data = b""
+        while True:
+            if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise BottleError(f"the bottle was not ready within {_START_SECONDS:.0f} s")
+            part = os.read(output.fileno(), 65536)
+            if not part:
+                raise BottleError("the keeper ended without a word")
+            *lines, data = (data + part).split(b"\n")
+            for message in map(json.loads, lines):
+                if "error" in message:
+                    raise BottleError(message["error"], message.get("hint"))
+                if message.get("ready"):
+                    return
+                progress(message["step"], message["ms"])
+
+    def keep(self) -> None:
+        _pipe(self._process.stdin).write(b"keep\n")
+        _pipe(self._process.stdin).close()
+        _pipe(self._process.stdout).close()
+
+    def abandon(self) -> None:
+        """Closes its input, which ends it and the bottle; kills it if that is not enough."""
+        with suppress(OSError):
+            _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        _pipe(self._process.stdout).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+def start(plan: BubblewrapPlan, secrets: Secrets, bundle: MakeBundle, progress: Progress) -> KeeperProcess:
+    """Starts what the plan says. Raises BottleError; then nothing is left running."""
+    paths = plan.request.paths
+    for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    keeper = KeeperProcess(paths)
+    try:
+        made = bundle()
+        _prepare(plan)
+        cgroups.create(plan.limits)
+        keeper.send(_spec(plan, secrets, made))
+        keeper.await_ready(progress)
+    except BaseException as error:
+        keeper.abandon()
+        cgroups.remove(plan.limits.groups)
+        if isinstance(error, BottleError) and "bubblewrap" in error.message:
+            said = _last_line(paths.logs / "bundle.log")
+            raise BackendMissingError(f"{error.message}: {said}", explain_failure(said)) from error
+        raise
+    return keeper
+
+
+def _prepare(plan: BubblewrapPlan) -> None:
+    paths = plan.request.paths
+    (paths.run / entry.FILTER).write_bytes(compile_filter(plan.machine))
+    for name, text in _ETC.items():
+        (paths.etc / name).write_text(text)
+        (paths.etc / name).chmod(0o644)
+    _check_mount_points(plan)
+    if plan.stage.uid is not None:
+        assert plan.envoy_uid is not None
+        os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
+        for grant in plan.request.grants:
+            if grant.writable and not grant.owned_by_operator and not grant.overlay:
+                hand_over(grant.source, plan.stage.uid)
+            elif grant.overlay:
+                hand_over(grant.overlay, plan.stage.uid)
+
+
+def _check_mount_points(plan: BubblewrapPlan) -> None:
+    """A mount point inside a folder that the bottle wrote must be a real folder: see `argv`."""
+    writable = [grant for grant in plan.request.grants if grant.writable]
+    for outer in writable:
+        for inner in plan.request.grants:
+            if inner is outer or not inner.target.startswith(outer.target + "/"):
+                continue
+            name = inner.target[len(outer.target) + 1 :]
+            if "/" in name:
+                raise BottleError(f"the mount point {inner.target} lies too deep in {outer.target}")
+            _make_real_folder(os.path.join(outer.overlay or outer.source, name))
+
+
+def _make_real_folder(path: str) -> None:
+    if os.path.islink(path) or os.path.isfile(path):
+        os.unlink(path)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o755)
+    if os.path.islink(path) or not os.path.isdir(path):
+        raise BottleError(f"{path} is not a folder")
+
+
+def hand_over(path: str, uid: int) -> None:
+    """Makes a folder of the state the bottle user's own. Links are not followed."""
+    os.lchown(path, uid, uid)
+    if os.path.isdir(path) and not os.path.islink(path):
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                os.lchown(os.path.join(folder, name), uid, uid)
+
+
+def _spec(plan: BubblewrapPlan, secrets: Secrets, bundle: BundlePlan) -> dict[str, object]:
+    paths = plan.request.paths
+    environment = (*plan.request.environment, *secrets.environment.items())
+    return {
+        "bwrap": plan.bwrap,
+        "arguments": bwrap_arguments(plan.mounts, "bottle", environment),
+        "stage": to_json(plan.stage),
+        "cgroups": list(plan.limits.groups),
+        "rlimits": [list(item) for item in plan.limits.rlimits],
+        "wall_time": plan.limits.wall_time,
+        "port": GATE_PORT,
+        "entry": str(paths.run / entry.ENTRY),
+        "filter": str(paths.run / entry.FILTER),
+        "bundle": _bundle_spec(plan, bundle),
+    }
+
+
+def _bundle_spec(plan: BubblewrapPlan, bundle: BundlePlan) -> dict[str, object]:
+    argv, stage = envoy_command(plan, bundle.envoy, bundle.authorities)
+    if stage.needed:
+        argv = staged_argv(PACKAGE_ROOT, json.dumps(to_json(stage)), argv)
+    spec = BundleSpec(
+        policy=plan.request.policy,
+        leaves=bundle.leaves,
+        credentials=bundle.credentials,
+        envoy=tuple(argv),
+        envoy_uid=plan.envoy_uid,
+        authorities=ENVOY_AUTHORITIES,
+        decisions=str(plan.request.paths.decisions),
+    )
+    return spec_to_json(spec)
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""

@@ -1,0 +1,137 @@
+"""From a request and the host's facts to a frozen plan. Pure.
+
+The bottle's root is a fresh tmpfs, made read-only at the end: the host's /usr, a small /etc, the granted files.
+As root the bottle's programs are another host identity, one of its own for each bottle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from claude_bottle.backend.base import AUTHORITIES, BottlePlan, BottleRequest, Grant
+from claude_bottle.backend.bubblewrap.argv import Mount, confined_arguments
+from claude_bottle.backend.bubblewrap.cgroups import LimitPlan, plan_limits
+from claude_bottle.backend.bubblewrap.host import SYMLINKS_FIXED, HostFacts
+from claude_bottle.backend.bubblewrap.stage import STAGE, Source, Stage
+from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG
+from claude_bottle.sidecars.egress.envoy import envoy_argv
+
+ENVOY_FOLDER, ENVOY_BINARY, ENVOY_AUTHORITIES = "/run/egress", "/opt/envoy", "/opt/authorities.pem"
+
+_FIRST_UID = 0x70000000  # above what systemd gives to containers and services
+_ENVOY_UIDS = 1 << 20  # so far above its bottle's identity is Envoy's
+_SHM_BYTES = 512 << 20
+_RUN_BYTES = 64 << 20
+ETC_FILES = ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf")
+_AUTHORITY_PATHS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt")
+
+
+@dataclass(frozen=True, slots=True)
+class BubblewrapPlan(BottlePlan):
+    """All that a launch will do: mounts in order, what is staged, the limits, the host identity."""
+
+    bwrap: str
+    version: tuple[int, ...]
+    machine: str
+    mounts: tuple[Mount, ...]
+    stage: Stage
+    limits: LimitPlan
+    system: tuple[Mount, ...]
+
+    @property
+    def envoy_uid(self) -> int | None:
+        """The host identity that Envoy runs as; None for the operator's own."""
+        return None if self.stage.uid is None else self.stage.uid + _ENVOY_UIDS
+
+    @property
+    def backend_name(self) -> str:
+        return "bubblewrap"
+
+    def protections(self) -> tuple[str, ...]:
+        identity = f", host uid {self.stage.uid}" if self.stage.uid is not None else ""
+        return (
+            "namespaces: user, pid, mount, net, ipc, uts, cgroup; no network but the gate's socket",
+            f"no capabilities, no new privileges, system call filter, read-only system{identity}",
+            f"limits: {', '.join(self.limits.shown)}",
+        )
+
+    def caveats(self) -> tuple[str, ...]:
+        found = ["one kernel with the host: a kernel exploit gets out (a microVM would hold it)"]
+        if self.request.limits.memory is None:
+            found.append("no memory limit: the manifest sets none")
+        if self.version < SYMLINKS_FIXED:
+            version = ".".join(map(str, self.version))
+            found.append(f"bubblewrap {version} lacks the fix of CVE-2026-87766: mount points are checked instead")
+        return tuple(found)
+
+
+def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> BubblewrapPlan:
+    """`identity` is a number below 2**20 that sets this bottle's host uid apart, where the operator is root."""
+    assert facts.bwrap is not None
+    grants = (*request.grants, *_own_grants(request))
+    staging = facts.root or any(grant.overlay for grant in grants)
+    sources = tuple(Source(item.source, facts.root and item.owned_by_operator, item.overlay) for item in grants)
+    granted = tuple(
+        Mount("bind" if item.writable else "ro-bind", item.target, f"{STAGE}/{index}" if staging else item.source)
+        for index, item in enumerate(grants)
+    )
+    system = _system(facts)
+    return BubblewrapPlan(
+        request=replace(request, grants=grants),
+        bwrap=facts.bwrap,
+        version=facts.version,
+        machine=facts.machine,
+        mounts=(*system, *_etc(facts), *_own(facts), *granted, Mount("remount-ro", "/dev"), Mount("remount-ro", "/")),
+        stage=Stage(sources if staging else (), _FIRST_UID + identity if facts.root else None),
+        limits=plan_limits(request.limits, request.slug, facts.cgroup_parents),
+        system=system,
+    )
+
+
+def _own_grants(request: BottleRequest) -> tuple[Grant, ...]:
+    """What the backend itself writes for a bottle: a small /etc, and room for temporary files."""
+    etc = tuple(Grant(str(request.paths.etc / name), f"/etc/{name}") for name in ETC_FILES)
+    return (*etc, Grant(str(request.paths.tmp), "/tmp", writable=True))
+
+
+def _system(facts: HostFacts) -> tuple[Mount, ...]:
+    links = (
+        Mount("symlink", f"/{name}", target) if target else Mount("ro-bind", f"/{name}", f"/{name}")
+        for name, target in facts.root_links
+    )
+    return (Mount("ro-bind", "/usr", "/usr"), *links, Mount("proc", "/proc"), Mount("dev", "/dev"))
+
+
+def _etc(facts: HostFacts) -> tuple[Mount, ...]:
+    host = tuple(Mount("ro-bind", f"/etc/{name}", f"/etc/{name}") for name in facts.etc)
+    return (*host, *(Mount("symlink", path, AUTHORITIES) for path in _AUTHORITY_PATHS))
+
+
+def _own(facts: HostFacts) -> tuple[Mount, ...]:
+    return (
+        Mount("tmpfs", "/dev/shm", str(_SHM_BYTES)),
+        *(Mount("ro-bind", f"/proc/{name}", "/dev/null") for name in facts.masked),
+        Mount("tmpfs", "/run", str(_RUN_BYTES)),
+        Mount("dir", "/var"),
+        Mount("symlink", "/var/tmp", "/tmp"),
+        Mount("symlink", "/var/run", "/run"),
+        Mount("dir", "/home"),
+    )
+
+
+def envoy_command(plan: BubblewrapPlan, binary: str, authorities: str) -> tuple[list[str], Stage]:
+    """Envoy alone in its own namespaces: no network at all, no file but its folder, and how that is staged."""
+    folder = str(plan.request.paths.run / "egress")
+    staging = plan.envoy_uid is not None
+    shown = (folder, binary, authorities)
+    stage = Stage(tuple(Source(path) for path in shown) if staging else (), plan.envoy_uid)
+    folder, binary, authorities = (f"{STAGE}/{index}" if staging else path for index, path in enumerate(shown))
+    mounts = (
+        *plan.system,
+        Mount("bind", ENVOY_FOLDER, folder),
+        Mount("ro-bind", ENVOY_BINARY, binary),
+        Mount("ro-bind", ENVOY_AUTHORITIES, authorities),
+        Mount("remount-ro", "/"),
+    )
+    inner = envoy_argv(ENVOY_BINARY, ENVOY_CONFIG)
+    return [plan.bwrap, *confined_arguments(mounts, ENVOY_FOLDER), *inner], stage

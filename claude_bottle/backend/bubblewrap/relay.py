@@ -1,0 +1,112 @@
+"""Carries bytes between a caller and a program inside a bottle, so that no descriptor is shared.
+
+Invariant: a slow or stubborn program cannot stop the relay, and when the program has ended, what it had
+written is delivered and nothing more is awaited.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+from types import FrameType
+
+_CHUNK = 65536
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def forward_signals(child: int) -> None:
+    """Passes on what a caller or a terminal sends, to the whole group that the child leads."""
+
+    def forward(number: int, _: FrameType | None) -> None:
+        try:
+            os.kill(-child, number)
+        except ProcessLookupError:
+            pass  # it has just ended: its status is on the way
+
+    for number in _FORWARDED:
+        signal.signal(number, forward)
+
+
+def follow_window_size(terminal: int, master: int) -> None:
+    """Gives the bottle's terminal the size of the caller's, now and whenever that changes."""
+    import termios
+
+    def copy(*_: object) -> None:
+        size = fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"\0" * 8)
+        fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+
+    copy()
+    signal.signal(signal.SIGWINCH, copy)
+
+
+def relay(source: int, sink: int, outputs: tuple[tuple[int, int], ...], program: int) -> None:
+    """Copies `source` to `sink` and each (from, to) of `outputs` until the pidfd `program` says it ended.
+
+    `sink` belongs to the program, which may never read it: it is written without blocking. The `to` of an
+    output is the caller's: writing there may block, which is how a slow caller slows the program.
+    """
+    os.set_blocking(sink, False)
+    targets = dict(outputs)
+    pending, wants_input, running = b"", True, True
+    while running or targets:
+        events = dict.fromkeys(targets, select.POLLIN)
+        if running:
+            events[program] = select.POLLIN
+            if pending:
+                events[sink] = events.get(sink, 0) | select.POLLOUT  # a terminal is source and sink at once
+            elif wants_input:
+                events[source] = select.POLLIN
+        ready = _wait(events, forever=running)
+        if not running and not ready:
+            return
+        for descriptor in [item for item in targets if ready.get(item, 0) & ~select.POLLOUT]:
+            if not _deliver(targets[descriptor], _read(descriptor)):
+                del targets[descriptor]
+        if program in ready:
+            running = False
+        elif pending and sink in ready and ready[sink] & ~select.POLLIN:
+            pending = _write_some(sink, pending)
+        elif not pending and wants_input and source in ready:
+            pending = _read(source)
+            if not pending:
+                wants_input = False
+                if sink not in dict(outputs):  # a pipe: the program sees the end; a terminal stays open
+                    os.close(sink)
+
+
+def _wait(events: dict[int, int], forever: bool) -> dict[int, int]:
+    poll = select.poll()
+    for descriptor, mask in events.items():
+        poll.register(descriptor, mask)
+    return dict(poll.poll(None if forever else 0))
+
+
+def _deliver(target: int, data: bytes) -> bool:
+    """False when there is nothing more to deliver, or nobody to deliver it to."""
+    more = bool(data)
+    while data:
+        try:
+            data = data[os.write(target, data) :]
+        except BlockingIOError:
+            select.select([], [target], [])
+        except OSError:
+            return False
+    return more
+
+
+def _read(source: int) -> bytes:
+    try:
+        return os.read(source, _CHUNK)
+    except OSError:  # a terminal whose other side has closed answers EIO
+        return b""
+
+
+def _write_some(sink: int, data: bytes) -> bytes:
+    try:
+        return data[os.write(sink, data) :]
+    except BlockingIOError:
+        return data
+    except OSError:  # the program closed its input: what was meant for it has nowhere to go
+        return b""

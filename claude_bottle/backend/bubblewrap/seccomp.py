@@ -1,0 +1,130 @@
+"""The bottle's system call filter, as a classic BPF program. Pure.
+
+Theory: an agent's tools need nearly every ordinary call, so this is a deny list in a closed frame.
+A foreign architecture or an unknown number gets ENOSYS: what is newer than this table is refused.
+Calls that make namespaces, mounts, keys, modules or BPF, or that reach rarely audited kernel surface, get
+EPERM; where programs know how to do without (clone3, io_uring) they get ENOSYS. Sockets exist only
+of the local, IP and route kinds, as AF_VSOCK ignores network namespaces and would be a way out.
+No ioctl types into a terminal.
+
+Sources: seccomp(2), linux/audit.h, asm/unistd_64.h, asm-generic/unistd.h.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_LOAD, _IF_EQUAL, _IF_GREATER_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
+_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # in struct seccomp_data, low halves
+
+_AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_FIRST_UNKNOWN = 463  # mseal is 462; both tables are one from 424 on
+_NEW_NAMESPACE = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+
+_FORBIDDEN = """
+acct 163 89               add_key 248 217           adjtimex 159 171          bpf 321 280
+chroot 161 51             clock_adjtime 305 266     clock_settime 227 112     create_module 174 -
+delete_module 176 106     fanotify_init 300 262     finit_module 313 273      fsconfig 431 431
+fsmount 432 432           fsopen 430 430            fspick 433 433            get_kernel_syms 177 -
+init_module 175 105       ioperm 173 -              iopl 172 -                kexec_file_load 320 294
+kexec_load 246 104        keyctl 250 219            lookup_dcookie 212 18     modify_ldt 154 -
+mount 165 40              mount_setattr 442 442     move_mount 429 429        move_pages 279 239
+name_to_handle_at 303 264 nfsservctl 180 42         open_by_handle_at 304 265 open_tree 428 428
+perf_event_open 298 241   pivot_root 155 41         query_module 178 -        quotactl 179 60
+quotactl_fd 443 443       reboot 169 142            request_key 249 218       setdomainname 171 162
+sethostname 170 161       setns 308 268             settimeofday 164 170      swapoff 168 225
+swapon 167 224            _sysctl 156 -             sysfs 139 -               syslog 103 116
+umount2 166 39            unshare 272 97            uselib 134 -              userfaultfd 323 282
+ustat 136 -               vhangup 153 58            statmount 457 457         listmount 458 458
+"""
+_ABSENT = """
+clone3 435 435            io_uring_setup 425 425    io_uring_enter 426 426    io_uring_register 427 427
+"""
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_IOCTL = {"x86_64": 16, "aarch64": 29}
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+
+
+class UnsupportedMachine(ValueError):
+    """There is no filter for this processor, so there can be no bottle."""
+
+
+def denied_calls(machine: str) -> dict[str, tuple[int, int]]:
+    """name -> (number on `machine`, errno it answers)."""
+    column = tuple(_AUDIT_ARCHITECTURES).index(machine)
+    found: dict[str, tuple[int, int]] = {}
+    for table, errno in ((_FORBIDDEN, _EPERM), (_ABSENT, _ENOSYS)):
+        words = table.split()
+        for start in range(0, len(words), 3):
+            number = words[start + 1 + column]
+            if number != "-":
+                found[words[start]] = (int(number), errno)
+    return found
+
+
+def compile_filter(machine: str) -> bytes:
+    """The program for `machine` (as `os.uname().machine` has it). Raises `UnsupportedMachine`."""
+    if machine not in _AUDIT_ARCHITECTURES:
+        raise UnsupportedMachine(f"no system call filter for processor {machine!r}")
+    program = [
+        _statement(_LOAD, _ARCHITECTURE),
+        *_unless(_IF_EQUAL, _AUDIT_ARCHITECTURES[machine], _errno(_ENOSYS)),
+        _statement(_LOAD, _NUMBER),
+        *_when(_IF_GREATER_EQUAL, _FIRST_UNKNOWN, _errno(_ENOSYS)),
+    ]
+    for number, errno in denied_calls(machine).values():
+        program += _when(_IF_EQUAL, number, _errno(errno))
+    program += _judged(_CLONE[machine], _clone_rules())
+    program += _judged(_IOCTL[machine], _ioctl_rules())
+    program += _judged(_SOCKET[machine], _socket_rules())
+    program.append(_statement(_RETURN, _ALLOW))
+    return b"".join(program)
+
+
+def _clone_rules() -> list[bytes]:
+    return [_statement(_LOAD, _ARGUMENT_0), *_when(_IF_ANY_BIT, _NEW_NAMESPACE, _errno(_EPERM))]
+
+
+def _ioctl_rules() -> list[bytes]:
+    rules = [_statement(_LOAD, _ARGUMENT_1)]
+    for request in (_TIOCSTI, _TIOCLINUX):
+        rules += _when(_IF_EQUAL, request, _errno(_EPERM))
+    return rules
+
+
+def _socket_rules() -> list[bytes]:
+    allowed = _statement(_RETURN, _ALLOW)
+    rules = [_statement(_LOAD, _ARGUMENT_0)]
+    for family in _FAMILIES:
+        rules += _when(_IF_EQUAL, family, allowed)
+    return [*rules, _errno(_EAFNOSUPPORT)]
+
+
+def _judged(number: int, rules: list[bytes]) -> list[bytes]:
+    """`rules` for one call, then allow; any other call jumps over them."""
+    block = [*rules, _statement(_RETURN, _ALLOW)]
+    return [_jump(_IF_EQUAL, number, 0, len(block)), *block]
+
+
+def _when(test: int, value: int, then: bytes) -> list[bytes]:
+    return [_jump(test, value, 0, 1), then]
+
+
+def _unless(test: int, value: int, then: bytes) -> list[bytes]:
+    return [_jump(test, value, 1, 0), then]
+
+
+def _errno(code: int) -> bytes:
+    return _statement(_RETURN, _ERRNO | code)
+
+
+def _statement(code: int, operand: int) -> bytes:
+    return struct.pack("<HBBI", code, 0, 0, operand)
+
+
+def _jump(code: int, operand: int, if_true: int, if_false: int) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, operand)

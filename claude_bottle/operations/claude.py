@@ -1,0 +1,130 @@
+"""How Claude Code is made at home in a bottle: its hosts, environment, files and command line. Pure.
+
+Invariant: what is written here holds a placeholder where a credential would stand; the real one is added by the
+egress stage, on the paths that need it and on no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from claude_bottle.backend.base import AUTHORITIES, GATE_PORT, NODE_HOME, WORKSPACE
+from claude_bottle.policy.model import Auth, Route, SecretRef
+
+API_HOST = "api.anthropic.com"
+PLACEHOLDER = "placeholder"
+CONFIG = f"{NODE_HOME}/.claude"
+PROMPT_FILE = f"{CONFIG}/claude-bottle-prompt.md"
+_INFERENCE = ("/v1/messages",)
+_PROXY = f"http://127.0.0.1:{GATE_PORT}"
+_PATH = (
+    "/opt/claude-bottle/bin",
+    f"{NODE_HOME}/.local/bin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The operator's way to the API: where the secret is, how it is sent, what stands for it inside."""
+
+    secret: SecretRef
+    scheme: str
+    variable: str
+
+
+API_KEY = Credential(SecretRef("env", ("ANTHROPIC_API_KEY",)), "header:x-api-key", "ANTHROPIC_API_KEY")
+AUTH_TOKEN = Credential(SecretRef("env", ("ANTHROPIC_AUTH_TOKEN",)), "bearer", "ANTHROPIC_AUTH_TOKEN")
+OAUTH_TOKEN = Credential(SecretRef("env", ("CLAUDE_CODE_OAUTH_TOKEN",)), "bearer", "CLAUDE_CODE_OAUTH_TOKEN")
+KNOWN = (API_KEY, OAUTH_TOKEN, AUTH_TOKEN)
+
+
+def routes(credential: Credential | None, configured: Iterable[Route]) -> tuple[Route, ...]:
+    """The manifest's routes with Claude's own added where it does not name the API's host.
+
+    A route of the manifest that names this host but no auth, methods or paths (an `upstream`, say) says only where
+    the API is: it gets Claude's own rule.
+    """
+    auth = Auth(credential.scheme, credential.secret) if credential is not None else None
+    own = Route(API_HOST, methods=("POST",), paths=_INFERENCE, auth=auth, origin="claude-bottle")
+    found = tuple(configured)
+    named = [route for route in found if route.host == API_HOST]
+    if not named:
+        return (own, *found)
+    return tuple(_completed(route, own) if route.host == API_HOST else route for route in found)
+
+
+def _completed(route: Route, own: Route) -> Route:
+    if not route.inspect or route.auth or route.methods or route.paths:
+        return route
+    return replace(route, methods=own.methods, paths=own.paths, auth=own.auth)
+
+
+def environment(credential: Credential | None) -> tuple[tuple[str, str], ...]:
+    """Everything that a program in the bottle sees, besides the manifest's own variables."""
+    authorities = (
+        *("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("PIP_CERT", "GIT_SSL_CAINFO", "CARGO_HTTP_CAINFO"),
+    )
+    proxies = ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")
+    found = {
+        "HOME": NODE_HOME,
+        "USER": "node",
+        "LOGNAME": "node",
+        "SHELL": "/bin/bash",
+        "PATH": ":".join(_PATH),
+        "LANG": "C.UTF-8",
+        "CLAUDE_CONFIG_DIR": CONFIG,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL": "1",
+        "CLAUDE_CODE_PROXY_RESOLVES_HOSTS": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "NO_PROXY": "localhost,127.0.0.1,::1",
+        "no_proxy": "localhost,127.0.0.1,::1",
+        **dict.fromkeys(proxies, _PROXY),
+        **dict.fromkeys(authorities, AUTHORITIES),
+    }
+    if credential is not None:
+        found[credential.variable] = PLACEHOLDER
+    return tuple(found.items())
+
+
+def files(prompt: str, git_user: tuple[str, str]) -> dict[str, str]:
+    """Path below the home -> content. Answers every question that Claude Code would ask at its first start."""
+    name, email = git_user
+    state = {
+        "hasCompletedOnboarding": True,
+        "projects": {WORKSPACE: {"hasTrustDialogAccepted": True}},
+        "customApiKeyResponses": {"approved": [PLACEHOLDER], "rejected": []},
+    }
+    found = {
+        ".claude/.claude.json": json.dumps(state),
+        ".claude/settings.json": json.dumps({"skipDangerousModePermissionPrompt": True}),
+        ".gitconfig": f"[user]\n\tname = {_quoted(name)}\n\temail = {_quoted(email)}\n"
+        "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n",
+    }
+    if prompt:
+        found[".claude/claude-bottle-prompt.md"] = prompt
+    return found
+
+
+def _quoted(value: str) -> str:
+    """git-config(1): a value in double quotes."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{escaped}"'
+
+
+def arguments(prompt: str, model: str | None, extra: Iterable[str] = ()) -> list[str]:
+    found = ["--dangerously-skip-permissions"]
+    if prompt:
+        found += ["--append-system-prompt-file", PROMPT_FILE]
+    if model:
+        found += ["--model", model]
+    return [*found, *extra]

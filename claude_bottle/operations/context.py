@@ -1,0 +1,30 @@
+"""What every operation needs of the world, handed in rather than looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_bottle.proc import Runner
+from claude_bottle.state.paths import Home
+
+
+@dataclass(frozen=True)
+class Context:
+    """`environment` is the operator's; nothing of it enters a bottle unless the manifest says so."""
+
+    home: Home
+    runner: Runner
+    environment: Mapping[str, str]
+    folder: Path  # where the command was started
+
+
+def system_context() -> Context:
+    """The real world. Makes the state folders."""
+    import os
+
+    from claude_bottle.proc import SystemRunner
+    from claude_bottle.state.paths import home_from, open_home
+
+    return Context(open_home(home_from(os.environ)), SystemRunner(), os.environ, Path.cwd())

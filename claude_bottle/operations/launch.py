@@ -1,0 +1,132 @@
+"""From a prepared plan to a proved bottle; on any failure back to nothing, in reverse order.
+
+Invariant: a bottle that was not proved from inside is never handed over, and never outlives this process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets
+from claude_bottle.errors import BottleError, NotFoundError
+from claude_bottle.operations import claude, workspace
+from claude_bottle.operations.context import Context
+from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
+from claude_bottle.operations.prepare import Prepared
+from claude_bottle.operations.prove import Check, prove
+from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaves
+from claude_bottle.sidecars.egress.envoy import find_envoy
+from claude_bottle.sidecars.egress.outlets import inspected_chains
+from claude_bottle.state import store
+from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import BottlePaths
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A bottle that runs, was proved, and is now the state folder's own."""
+
+    bottle: Bottle
+    metadata: Metadata
+    paths: BottlePaths
+    claude_arguments: list[str]
+    proof: tuple[Check, ...]
+
+
+class Steps:
+    """Times the steps of a launch for the one who waits."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last = time.monotonic()
+
+    def done(self, name: str) -> None:
+        now = time.monotonic()
+        self._progress(name, (now - self._last) * 1000)
+        self._last = now
+
+
+def launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -> Launched:
+    """Raises BottleError; then nothing runs and no state is left."""
+    bottle: Bottle | None = None
+    try:
+        secrets = Secrets(private_environment(prepared.bottle.env, context.environment, ask))
+        routes = prepared.plan.request.policy.routes
+        credentials = read_credentials(context.runner, context.environment, routes)
+        authority: list[str] = []
+
+        def make_bundle() -> BundlePlan:
+            steps = Steps(progress)
+            workspace.materialise(context.runner, prepared.workspace, prepared.paths)
+            _provision(context, prepared)
+            steps.done("workspace")
+            plan, certificate = _bundle(context, prepared, credentials)
+            authority.append(certificate)
+            steps.done("certificates")
+            return plan
+
+        with store.locked(prepared.paths):
+            bottle = prepared.backend.launch(prepared.plan, secrets, make_bundle, progress)
+        steps = Steps(progress)
+        proof = prove(bottle, prepared.plan.request.policy, authority[0], tuple(credentials.values()))
+        steps.done(f"proved by {len(proof)} checks from inside")
+        workspace.finish_inside(bottle, prepared.workspace)
+        steps.done("git")
+        bottle.keep()
+        return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
+    except BaseException:
+        if bottle is not None:
+            bottle.stop()
+        abandon(prepared)
+        raise
+
+
+def abandon(prepared: Prepared) -> None:
+    """Forgets a launch that was not begun, or has just been undone."""
+    prepared.backend.discard(prepared.metadata, prepared.paths)
+    store.remove(prepared.paths)
+
+
+def _bundle(context: Context, prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan, str]:
+    envoy = find_envoy(context.environment)
+    if envoy is None:
+        raise NotFoundError("there is no Envoy on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_ENVOY")
+    hosts = [chain.host for chain in inspected_chains(prepared.plan.request.policy)]
+    authority = make_ca(f"claude-bottle {prepared.metadata.slug}")
+    leaves: dict[str, CertAndKey] = make_leaves(authority, hosts)
+    merged = prepared.authorities.read_bytes().rstrip() + b"\n" + authority.cert_pem.encode()
+    target = prepared.paths.root / "authorities.pem"
+    target.write_bytes(merged)
+    target.chmod(0o644)
+    plan = BundlePlan(leaves, credentials, str(envoy), str(prepared.authorities))
+    return plan, authority.cert_pem
+
+
+def _provision(context: Context, prepared: Prepared) -> None:
+    """Fills the bottle's home: prompt, skills, git identity, Claude Code's first answers."""
+    home = prepared.paths.home
+    home.mkdir(mode=0o755, exist_ok=True)
+    for name, text in claude.files(prepared.agent.prompt, prepared.git_user).items():
+        target = home / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    for skill in prepared.agent.skills:
+        _copy_skill(context, skill, home / ".claude" / "skills" / skill)
+
+
+def _copy_skill(context: Context, name: str, target: Path) -> None:
+    configured = context.environment.get("CLAUDE_CONFIG_DIR")
+    folder = Path(configured or Path.home() / ".claude") / "skills"
+    source = folder / name
+    if not source.is_dir():
+        known = sorted(os.listdir(folder)) if folder.is_dir() else []
+        raise NotFoundError(f"there is no skill {name!r} in {folder}", store.nearest_hint(name, known))
+    try:
+        shutil.copytree(source, target, ignore_dangling_symlinks=True)
+    except (OSError, shutil.Error) as error:
+        raise BottleError(f"the skill {name} cannot be copied: {error}") from error
+

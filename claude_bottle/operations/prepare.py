@@ -1,0 +1,206 @@
+"""From "start AGENT" to a frozen plan and the preflight text. Writes only the new state folder.
+
+Invariant: nothing is started and no secret is read here but those that the plan's text must know to exist.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import claude_bottle
+from claude_bottle.backend import get_bottle_backend
+from claude_bottle.backend.base import AUTHORITIES, CLAUDE, NODE_HOME, BottleBackend, BottlePlan, BottleRequest, Grant
+from claude_bottle.errors import BottleError, NotFoundError, UsageError
+from claude_bottle.manifest.load import LoadedManifest, load_manifest
+from claude_bottle.manifest.model import Agent, Bottle, resolved_digest
+from claude_bottle.operations import claude, workspace
+from claude_bottle.operations.context import Context
+from claude_bottle.operations.credentials import claude_credential, find_claude
+from claude_bottle.operations.repository import git, observe_repository
+from claude_bottle.policy.model import Policy
+from claude_bottle.state import store
+from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import BottlePaths
+
+CHECKOUT = Path(claude_bottle.__file__).parent.parent
+_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+_UNHANDLED = ("image", "dockerfile", "packages", "ssh")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line adds to the manifest."""
+
+    agent: str
+    backend: str | None = None
+    workspace: str | None = None  # a mode
+    folder: Path | None = None  # instead of the present one
+    carry: bool = False
+    arguments: tuple[str, ...] = ()  # for claude
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A launch that is decided in every detail, but not begun."""
+
+    agent: Agent
+    bottle: Bottle
+    backend: BottleBackend
+    chosen: str  # why this backend
+    plan: BottlePlan
+    workspace: workspace.WorkspacePlan
+    metadata: Metadata
+    paths: BottlePaths
+    credential: claude.Credential | None
+    claude: Path
+    authorities: Path
+    git_user: tuple[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def claude_arguments(self) -> list[str]:
+        return claude.arguments(self.agent.prompt, self.agent.model)
+
+
+def resolve_agent(loaded: LoadedManifest, name: str) -> tuple[Agent, Bottle]:
+    """Raises NotFoundError with the nearest name."""
+    agents = loaded.manifest.agents
+    if name not in agents:
+        hint = store.nearest_hint(name, list(agents)) or ("write one: claude-bottle init" if not agents else None)
+        raise NotFoundError(f"there is no agent {name!r}", hint)
+    return agents[name], loaded.manifest.bottles[agents[name].bottle]
+
+
+def load(context: Context) -> LoadedManifest:
+    return load_manifest(context.home.root, context.folder)
+
+
+def prepare(context: Context, options: Options, loaded: LoadedManifest | None = None) -> Prepared:
+    """Raises BottleError; the state folder is then gone again."""
+    loaded = loaded or load(context)
+    agent, bottle = resolve_agent(loaded, options.agent)
+    backend = get_bottle_backend(options.backend, context.environment)
+    _refuse_what_is_not_done(backend, bottle)
+    authorities = find_authorities(context)
+    binary = find_claude(context.environment, CHECKOUT)
+    folder = (options.folder or context.folder).resolve()
+    if not folder.is_dir():
+        raise NotFoundError(f"there is no folder {folder}")
+    repository = observe_repository(context.runner, folder)
+    mode = workspace.choose_mode(options.workspace, bottle.workspace, repository)
+    slug = store.create(context.home, agent.name)
+    paths = context.home.bottle(slug)
+    try:
+        work = workspace.plan_workspace(context.runner, mode, folder, repository, slug, options.carry)
+        credential = claude_credential(context.environment)
+        request = _request(agent, bottle, slug, paths, work, credential, binary)
+        metadata = Metadata(
+            slug=slug,
+            agent=agent.name,
+            bottle=bottle.name,
+            backend=backend.name,
+            created=time.time(),
+            workspace=mode,
+            origin=str(work.folder),
+            manifest_digest=resolved_digest(loaded.manifest, agent.name),
+            branch=work.branch,
+            base=repository.head if repository is not None else "",
+        )
+        store.save(context.home, metadata)
+        return Prepared(
+            agent=agent,
+            bottle=bottle,
+            backend=backend,
+            chosen=_why(options, context),
+            plan=backend.plan(request),
+            workspace=work,
+            metadata=metadata,
+            paths=paths,
+            credential=credential,
+            claude=binary,
+            authorities=authorities,
+            git_user=_git_user(context, agent, bottle),
+            warnings=tuple(loaded.warnings),
+        )
+    except BaseException:
+        store.remove(paths)
+        raise
+
+
+def _request(
+    agent: Agent,
+    bottle: Bottle,
+    slug: str,
+    paths: BottlePaths,
+    work: workspace.WorkspacePlan,
+    credential: claude.Credential | None,
+    binary: Path,
+) -> BottleRequest:
+    literal = tuple((name, value.value) for name, value in bottle.env.items() if value.kind == "literal")
+    own = claude.environment(credential)
+    for name, _ in literal:
+        if name in dict(own):
+            raise UsageError(f"env {name} is claude-bottle's own", "choose another name")
+    return BottleRequest(
+        slug=slug,
+        agent=agent.name,
+        bottle=bottle.name,
+        paths=paths,
+        grants=(
+            Grant(str(paths.home), NODE_HOME, writable=True),
+            *workspace.grants(work, paths),
+            Grant(str(binary), CLAUDE),
+            Grant(str(paths.root / "authorities.pem"), AUTHORITIES),
+        ),
+        environment=(*own, *literal),
+        limits=bottle.limits,
+        policy=Policy(claude.routes(credential, bottle.egress.routes)),
+        services=("egress", "firewall"),
+    )
+
+
+def _refuse_what_is_not_done(backend: BottleBackend, bottle: Bottle) -> None:
+    """A setting that would have no effect is an error: it was written for a reason."""
+    for name in _UNHANDLED:
+        if getattr(bottle, name):
+            raise UsageError(
+                f"{bottle.origin or bottle.name}: the backend {backend.name} cannot do {name!r}", "remove it"
+            )
+    if bottle.git.repos:
+        raise UsageError(f"{bottle.origin or bottle.name}: pushing through git.repos is not there yet", "remove it")
+
+
+def _why(options: Options, context: Context) -> str:
+    if options.backend:
+        return "asked for"
+    if context.environment.get("CLAUDE_BOTTLE_BACKEND"):
+        return "$CLAUDE_BOTTLE_BACKEND"
+    return "the first that works here"
+
+
+def _git_user(context: Context, agent: Agent, bottle: Bottle) -> tuple[str, str]:
+    user = bottle.git.user.overlaid(agent.git_user)
+    found = []
+    for value, key in ((user.name, "user.name"), (user.email, "user.email")):
+        asked = None if value else context.runner.run(git(context.folder, "config", "--get", key))
+        found.append(value or (asked.text.strip() if asked and asked.status == 0 else ""))
+    return (found[0] or f"claude ({agent.name})", found[1] or "claude@bottle.invalid")
+
+
+def find_authorities(context: Context) -> Path:
+    """The host's certificate authorities. `SSL_CERT_FILE` where the operator set it."""
+    chosen = context.environment.get("SSL_CERT_FILE")
+    for path in (chosen,) if chosen else _AUTHORITIES:
+        if os.path.isfile(path):
+            return Path(path)
+    raise BottleError(
+        f"there are no certificate authorities at {chosen or _AUTHORITIES[0]}", "install ca-certificates, or set SSL_CERT_FILE"
+    )

@@ -1,0 +1,141 @@
+"""The one place that starts other programs.
+
+A `Command` is frozen data: what would be run. A `Runner` runs it. Secrets go to standard input or an inherited
+descriptor, never into `argv`. The environment is built from names, so nothing leaks by inheritance.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from claude_bottle.errors import BottleError
+
+if TYPE_CHECKING:
+    import subprocess
+
+_STDERR_LIMIT = 1 << 20
+_ALWAYS = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """argv, the names of the environment that it sees, and what stands on its standard input."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    cwd: str | None = None
+    keep: tuple[str, ...] = ()  # names kept of the caller's environment, besides the harmless ones
+    environment: tuple[tuple[str, str], ...] = ()
+    timeout: float = 120.0  # seconds
+    limit: int = 64 << 20  # bytes of output that are taken; more is an error
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    status: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def complaint(self) -> str:
+        """The last line that was written to standard error."""
+        lines = self.stderr.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit status {self.status}"
+
+
+class ProgramMissing(BottleError):
+    """A program that is needed is not on this machine."""
+
+
+class Runner(Protocol):
+    """Runs commands. The real one is `SystemRunner`."""
+
+    def run(self, command: Command) -> Result:
+        """Runs to the end. Raises ProgramMissing, or BottleError when the time is over."""
+        ...
+
+
+@dataclass(frozen=True)
+class SystemRunner:
+    """Runs commands on this host."""
+
+    host_environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def run(self, command: Command) -> Result:
+        import subprocess
+        import tempfile
+
+        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
+            stdin.write(command.stdin)
+            stdin.seek(0)
+            try:
+                process = subprocess.Popen(
+                    command.argv,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    cwd=command.cwd,
+                    env=environment_for(command, self.host_environment),
+                )
+            except FileNotFoundError as error:
+                raise ProgramMissing(f"{command.argv[0]} was not found", f"install {command.argv[0]}") from error
+            with process:
+                try:
+                    stdout = _read_all(process, command)
+                except BaseException:
+                    process.kill()
+                    raise
+            stderr.seek(0)
+            return Result(process.returncode, stdout, stderr.read(_STDERR_LIMIT))
+
+
+def _read_all(process: subprocess.Popen[bytes], command: Command) -> bytes:
+    """All output until the program ends. A program may be hostile: there is a limit to its size and time."""
+    import select
+    import time
+
+    assert process.stdout is not None
+    deadline = time.monotonic() + command.timeout
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+            raise BottleError(f"{command.argv[0]} did not end within {command.timeout:.0f} s")
+        part = os.read(process.stdout.fileno(), 1 << 20)
+        if not part:
+            process.wait(max(1.0, deadline - time.monotonic()))
+            return b"".join(parts)
+        size += len(part)
+        if size > command.limit:
+            raise BottleError(f"{command.argv[0]} said more than {command.limit >> 20} MiB")
+        parts.append(part)
+
+
+def environment_for(command: Command, host: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: host[name] for name in (*_ALWAYS, *command.keep) if name in host}
+    return kept | dict(command.environment)
+
+
+def checked(runner: Runner, command: Command, failure: str) -> Result:
+    """Runs and raises BottleError with `failure` and the program's last words unless it ended well."""
+    result = runner.run(command)
+    if result.status != 0:
+        raise BottleError(f"{failure}: {result.complaint}")
+    return result
+
+
+def find_program(name: str, path: str | None = None) -> str | None:
+    """The absolute path of a program, or None."""
+    for directory in (path if path is not None else os.environ.get("PATH", os.defpath)).split(os.pathsep):
+        candidate = os.path.join(directory or ".", name)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return os.path.abspath(candidate)
+    return None

@@ -1,0 +1,54 @@
+"""What a bundle is started with, and its form on the pipe that carries it.
+
+Invariant: it holds the credentials, so it goes through a pipe and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from claude_bottle.policy.model import Policy
+from claude_bottle.policy.snapshot import policy_from_json, policy_to_json
+from claude_bottle.sidecars.egress.certs import CertAndKey
+
+ENVOY_CONFIG = "envoy.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSpec:
+    """Everything of one bundle. `credentials` are by `str(SecretRef)`."""
+
+    policy: Policy
+    leaves: Mapping[str, CertAndKey] = field(repr=False)
+    credentials: Mapping[str, str] = field(repr=False)
+    envoy: tuple[str, ...]  # the whole command, as the backend confines it
+    envoy_uid: int | None  # the host identity that Envoy runs as, where it is another one
+    authorities: str  # what upstream servers are checked by, as Envoy sees the path
+    decisions: str
+
+
+def spec_to_json(spec: BundleSpec) -> dict[str, object]:
+    return {
+        "policy": policy_to_json(spec.policy),
+        "leaves": {name: [leaf.cert_pem, leaf.key_pem] for name, leaf in spec.leaves.items()},
+        "credentials": dict(spec.credentials),
+        "envoy": list(spec.envoy),
+        "envoy_uid": spec.envoy_uid,
+        "authorities": spec.authorities,
+        "decisions": spec.decisions,
+    }
+
+
+def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
+    """Raises KeyError, TypeError or ValueError for anything but what `spec_to_json` makes."""
+    return BundleSpec(
+        policy=policy_from_json(obj["policy"]),
+        leaves={name: CertAndKey(cert, key) for name, (cert, key) in obj["leaves"].items()},
+        credentials=dict(obj["credentials"]),
+        envoy=tuple(obj["envoy"]),
+        envoy_uid=obj["envoy_uid"],
+        authorities=obj["authorities"],
+        decisions=obj["decisions"],
+    )

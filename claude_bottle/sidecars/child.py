@@ -1,0 +1,60 @@
+"""A program that serves beside the bundle, such as Envoy: started, watched, and never outliving it.
+
+Invariant: the program gets SIGKILL from the kernel when the bundle dies; the shell in between closes the gap
+in which the bundle may already be dead, by comparing its parent (setpriv(1), prctl(2) PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+_STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
+
+
+def tied(argv: list[str]) -> list[str]:
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _STILL_OURS, str(os.getpid()), *argv]
+
+
+class Child:
+    """One running program."""
+
+    def __init__(self, argv: list[str], log: str) -> None:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        command = tied(argv)
+        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        self.pid = os.posix_spawnp(command[0], command, environment, file_actions=actions)
+        self._pidfd = os.pidfd_open(self.pid)
+        self.status: int | None = None
+
+    def on_exit(self, call: Callable[[], None]) -> None:
+        """Calls once, from the running loop, when the program has ended."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(self._pidfd)
+            self._reap()
+            call()
+
+        loop.add_reader(self._pidfd, ended)
+
+    def kill(self) -> None:
+        """Ends it at once; fine if it has ended."""
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            with suppress(RuntimeError):
+                asyncio.get_running_loop().remove_reader(self._pidfd)
+            self._reap()
+
+    def _reap(self) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        self.status = os.waitstatus_to_exitcode(status)
+        os.close(self._pidfd)

@@ -1,0 +1,430 @@
+"""Envoy's configuration for one bottle, as a pure function of the policy.
+
+Invariant: Envoy holds no secret but the leaves' key, knows no address but unix sockets in its own
+working directory, and sends nothing upstream that the authorization server has not allowed as is:
+the path is normalized (or refused) before it is judged and never changed after.
+
+Ports: TLS does not say to which port a client thinks it talks; Host does. Envoy chooses the upstream
+socket by the port in Host (443 where it names none), and that same port is what is judged.
+An `upstream` gets its own name and port as Host; any other target keeps the Host that was judged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claude_bottle.errors import BottleError
+from claude_bottle.policy.hosts import parse_ip
+from claude_bottle.sidecars.egress.outlets import Chain, Outlet, inspected_chains, inspected_outlets
+
+if TYPE_CHECKING:
+    from claude_bottle.policy.model import Policy, Route, Upstream
+    from claude_bottle.sidecars.egress.certs import CertAndKey
+
+Json = dict[str, Any]
+
+LISTENER_SOCKET = "envoy.sock"
+AUTHZ_SOCKET = "authz.sock"
+ACCESS_LOG = "envoy-access.log"
+INTERNET = "internet"
+PROBE_PATH = "/.claude-bottle/probe"
+SNI_HEADER = "x-claude-bottle-sni"
+REMOVE_HEADER = "x-envoy-auth-headers-to-remove"
+
+AUTHZ_TIMEOUT = "5s"
+# Claude Code gives a silent stream up after 300 s itself; nobody here may be less patient.
+STREAM_IDLE = "900s"
+UPSTREAM_IDLE = "30s"  # below what servers keep, so that a request seldom meets a closing connection
+CONNECT_TIMEOUT = "30s"
+HEADERS_TIMEOUT = "30s"
+MAX_HEADERS_KB = 60
+MAX_HEADERS = 100
+MAX_CONNECTIONS = 512  # the gate in front lets fewer in
+MAX_STREAMS = 100
+BUFFER_BYTES = 256 * 1024
+HEAP_BYTES = 256 * 1024 * 1024
+
+_EXTENSIONS = "type.googleapis.com/envoy.extensions"
+# What Envoy adds of its own accord, or what a client could use to steer Envoy or to pose as a proxy.
+_NEVER_UPSTREAM = (
+    SNI_HEADER,
+    "forwarded",
+    "proxy-authorization",
+    REMOVE_HEADER,
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+)
+_ACCESS_LOG_FIELDS = {
+    "start": "%START_TIME%",
+    "connection": "%CONNECTION_ID%",
+    "sni": "%REQUESTED_SERVER_NAME%",
+    "authority": "%REQ(:AUTHORITY):255%",
+    "method": "%REQ(:METHOD):32%",
+    "path": "%PATH(NQ:PATH):1024%",  # a query may carry what the agent believes to be a secret
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "bytes_in": "%BYTES_RECEIVED%",
+    "bytes_out": "%BYTES_SENT%",
+    "ms": "%DURATION%",
+    "upstream": "%UPSTREAM_HOST%",
+    "upstream_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+
+
+def envoy_argv(binary: str, config_path: str) -> list[str]:
+    """The command line. It must run in the directory that holds the sockets."""
+    return [
+        binary,
+        "--config-path",
+        config_path,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "warn",
+        "--file-flush-interval-msec",
+        "1000",
+    ]
+
+
+def find_envoy(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """$CLAUDE_BOTTLE_ENVOY, the one that was installed as a Python package, `envoy` on PATH, or None."""
+    import shutil
+    import sysconfig
+
+    chosen = environ.get("CLAUDE_BOTTLE_ENVOY")
+    if chosen is not None:
+        if not Path(chosen).is_file() or not os.access(chosen, os.X_OK):
+            raise BottleError(f"CLAUDE_BOTTLE_ENVOY names no program: {chosen}")
+        return Path(chosen).absolute()
+    # Not by sys.path: with `python -m` that begins with the working directory, which may be anybody's.
+    for place in ("platlib", "purelib"):
+        packaged = Path(sysconfig.get_path(place), "envoy", "_bin", "envoy")
+        if os.access(packaged, os.X_OK):
+            return packaged
+    found = shutil.which("envoy", path=environ.get("PATH"))
+    return None if found is None else Path(found).absolute()
+
+
+def envoy_config(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str) -> Json:
+    """The whole bootstrap. `leaves` has a certificate for the host of every inspected route."""
+    injected = injected_headers(policy.routes)
+    chains = [_filter_chain(chain, leaves[chain.host], injected) for chain in inspected_chains(policy)]
+    authz = _cluster("authz", [_endpoint(AUTHZ_SOCKET)])
+    return {
+        "static_resources": {
+            "listeners": [_listener(chains)] if chains else [],
+            "clusters": [authz, *_clusters(inspected_outlets(policy), ca_bundle)],
+        },
+        "overload_manager": _overload_manager(),
+        "stats_config": {"stats_matcher": {"reject_all": True}},
+        "stats_flush_on_admin": True,
+    }
+
+
+def injected_headers(routes: Iterable[Route]) -> tuple[str, ...]:
+    """The names, in lower case, of all headers that carry a credential outward."""
+    return tuple(sorted({auth_header(route.auth.scheme) for route in routes if route.auth is not None}))
+
+
+def auth_header(scheme: str) -> str:
+    kind, _, name = scheme.partition(":")
+    return name.lower() if kind == "header" else "authorization"
+
+
+def _listener(filter_chains: list[Json]) -> Json:
+    # No default filter chain: a missing or foreign SNI, and bytes that are not TLS, match nothing and
+    # the connection is closed.
+    return {
+        "name": "inspected",
+        "address": {"pipe": {"path": LISTENER_SOCKET, "mode": 0o600}},
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "listener_filters_timeout": "10s",
+        "listener_filters": [
+            {
+                "name": "envoy.filters.listener.tls_inspector",
+                "typed_config": _typed("filters.listener.tls_inspector.v3.TlsInspector"),
+            }
+        ],
+        "filter_chains": filter_chains,
+    }
+
+
+def _filter_chain(chain: Chain, leaf: CertAndKey, injected: tuple[str, ...]) -> Json:
+    tls = _typed(
+        "transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificates": [
+                {
+                    "certificate_chain": {"inline_string": leaf.cert_pem},
+                    "private_key": {"inline_string": leaf.key_pem},
+                }
+            ],
+        },
+    )
+    return {
+        "name": chain.host,
+        "filter_chain_match": {"server_names": [chain.host], "transport_protocol": "tls"},
+        "transport_socket_connect_timeout": "10s",
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+        "filters": [
+            {
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": _http_manager(chain, injected),
+            }
+        ],
+    }
+
+
+def _http_manager(chain: Chain, injected: tuple[str, ...]) -> Json:
+    return _typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="in",
+        # Acting as an edge makes Envoy drop the client's x-envoy-* headers, which would steer it.
+        use_remote_address=True,
+        skip_xff_append=True,
+        generate_request_id=False,
+        server_header_transformation="PASS_THROUGH",
+        normalize_path=True,
+        merge_slashes=False,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        max_request_headers_kb=MAX_HEADERS_KB,
+        common_http_protocol_options={
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "max_headers_count": MAX_HEADERS,
+            "idle_timeout": STREAM_IDLE,
+        },
+        http2_protocol_options={
+            "max_concurrent_streams": MAX_STREAMS,
+            "initial_stream_window_size": BUFFER_BYTES,
+            "initial_connection_window_size": 4 * BUFFER_BYTES,
+        },
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        stream_idle_timeout=STREAM_IDLE,
+        request_timeout="0s",  # a body or an event stream may take as long as it moves
+        request_headers_timeout=HEADERS_TIMEOUT,
+        delayed_close_timeout="0.2s",
+        access_log=[_access_log()],
+        http_filters=[_sni_filter(), _authz_filter(injected), _router_filter()],
+        route_config={
+            "name": chain.host,
+            "request_headers_to_remove": list(_NEVER_UPSTREAM),
+            "virtual_hosts": [*(_virtual_host(chain, outlet) for outlet in chain.outlets), _misdirected()],
+        },
+    )
+
+
+def _virtual_host(chain: Chain, outlet: Outlet) -> Json:
+    target = outlet.target
+    domains = [f"{chain.host}:{target.port}"]
+    if target.port == 443:
+        domains.append(chain.host)
+    action: Json = {"timeout": "0s"}
+    if target.upstream is None:
+        action |= {"cluster": INTERNET, "metadata_match": _outlet_metadata(outlet)}
+    else:
+        action |= {"cluster": outlet.name, "host_rewrite_literal": _authority(target.upstream)}
+    probe = {
+        "match": {"path": PROBE_PATH},
+        "direct_response": {"status": 204},
+        "typed_per_filter_config": {
+            "envoy.filters.http.ext_authz": _typed(
+                "filters.http.ext_authz.v3.ExtAuthzPerRoute", disabled=True
+            )
+        },
+    }
+    return {
+        "name": f"{chain.host}:{target.port}",
+        "domains": domains,
+        "routes": [probe, {"match": {"prefix": "/"}, "route": action}],
+    }
+
+
+def _misdirected() -> Json:
+    """Any other Host. The authorization server refuses it first, and says so in the log."""
+    return {
+        "name": "misdirected",
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": ""}, "direct_response": {"status": 421}}],
+    }
+
+
+def _authority(upstream: Upstream) -> str:
+    authority = str(upstream).partition("://")[2]
+    default = ":443" if upstream.scheme == "https" else ":80"
+    return authority.removesuffix(default)
+
+
+def _sni_filter() -> Json:
+    """Tells the authorization server the SNI, in a header that the client cannot set."""
+    set_sni = {
+        "append": {
+            "header": {"key": SNI_HEADER, "value": "%REQUESTED_SERVER_NAME%"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    }
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": _typed(
+            "filters.http.header_mutation.v3.HeaderMutation",
+            mutations={"request_mutations": [set_sni]},
+        ),
+    }
+
+
+def _authz_filter(injected: tuple[str, ...]) -> Json:
+    return {
+        "name": "envoy.filters.http.ext_authz",
+        "typed_config": _typed(
+            "filters.http.ext_authz.v3.ExtAuthz",
+            failure_mode_allow=False,
+            status_on_error={"code": "Forbidden"},
+            allowed_headers=_exactly(SNI_HEADER),
+            disallowed_headers=_exactly("authorization"),
+            http_service={
+                "server_uri": {"uri": "http://authz", "cluster": "authz", "timeout": AUTHZ_TIMEOUT},
+                "authorization_response": {
+                    "allowed_upstream_headers": _exactly(*injected),
+                    "allowed_client_headers": _exactly("content-type"),
+                },
+            },
+        ),
+    }
+
+
+def _router_filter() -> Json:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
+    }
+
+
+def _clusters(outlets: Iterable[Outlet], ca_bundle: str) -> list[Json]:
+    """One cluster for all that is dialled by its own name, one for each `upstream`.
+
+    The shared one loads the host's authorities once; for each host that would cost 5 ms and 0.3 MB.
+    """
+    own: list[Json] = []
+    internet: list[Outlet] = []
+    for outlet in outlets:
+        upstream = outlet.target.upstream
+        if upstream is None:
+            internet.append(outlet)
+        else:
+            own.append(_upstream_cluster(outlet, upstream, ca_bundle))
+    return [*([_internet_cluster(internet, ca_bundle)] if internet else []), *own]
+
+
+def _internet_cluster(outlets: list[Outlet], ca_bundle: str) -> Json:
+    """SNI, and the name that the certificate must bear, come from the judged Host, which equals the SNI.
+
+    The route picks the socket; without a match there is no fallback to another one.
+    """
+    endpoints = [{**_endpoint(outlet.socket), "metadata": _outlet_metadata(outlet)} for outlet in outlets]
+    cluster = _cluster(INTERNET, endpoints, auto_sni=True, auto_san_validation=True)
+    cluster["lb_subset_config"] = {
+        "fallback_policy": "NO_FALLBACK",
+        "subset_selectors": [{"keys": ["outlet"], "single_host_per_subset": True}],
+    }
+    cluster["transport_socket"] = _upstream_tls({"trusted_ca": {"filename": ca_bundle}})
+    return cluster
+
+
+def _upstream_cluster(outlet: Outlet, upstream: Upstream, ca_bundle: str) -> Json:
+    cluster = _cluster(outlet.name, [_endpoint(outlet.socket)])
+    if upstream.scheme == "https":
+        is_name = parse_ip(upstream.host) is None
+        san = {"san_type": "DNS" if is_name else "IP_ADDRESS", "matcher": {"exact": upstream.host}}
+        validation = {"trusted_ca": {"filename": ca_bundle}, "match_typed_subject_alt_names": [san]}
+        cluster["transport_socket"] = _upstream_tls(validation, sni=upstream.host if is_name else "")
+    return cluster
+
+
+def _upstream_tls(validation: Json, sni: str = "") -> Json:
+    context = {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "alpn_protocols": ["http/1.1"],
+        "validation_context": validation,
+    }
+    tls = _typed("transport_sockets.tls.v3.UpstreamTlsContext", sni=sni, common_tls_context=context)
+    return {"name": "envoy.transport_sockets.tls", "typed_config": tls}
+
+
+def _cluster(name: str, endpoints: list[Json], **upstream_options: bool) -> Json:
+    """HTTP/1.1 only: event streams and WebSockets work with any server, and connections are plain to end."""
+    options = _typed(
+        "upstreams.http.v3.HttpProtocolOptions",
+        explicit_http_config={"http_protocol_options": {}},
+        common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE},
+        upstream_http_protocol_options=upstream_options,
+    )
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
+        },
+    }
+
+
+def _endpoint(socket: str) -> Json:
+    return {"endpoint": {"address": {"pipe": {"path": socket}}}}
+
+
+def _outlet_metadata(outlet: Outlet) -> Json:
+    return {"filter_metadata": {"envoy.lb": {"outlet": outlet.name}}}
+
+
+def _access_log() -> Json:
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": _typed(
+            "access_loggers.file.v3.FileAccessLog",
+            path=ACCESS_LOG,
+            log_format={"json_format": dict(_ACCESS_LOG_FIELDS)},
+        ),
+    }
+
+
+def _overload_manager() -> Json:
+    def monitor(name: str, message: str, **fields: object) -> Json:
+        return {
+            "name": f"envoy.resource_monitors.{name}",
+            "typed_config": _typed(f"resource_monitors.{message}", **fields),
+        }
+
+    def action(name: str, threshold: float) -> Json:
+        trigger = {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": threshold}}
+        return {"name": f"envoy.overload_actions.{name}", "triggers": [trigger]}
+
+    return {
+        "resource_monitors": [
+            monitor(
+                "global_downstream_max_connections",
+                "downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=MAX_CONNECTIONS,
+            ),
+            monitor("fixed_heap", "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=HEAP_BYTES),
+        ],
+        "actions": [action("shrink_heap", 0.5), action("stop_accepting_requests", 0.95)],
+    }
+
+
+def _typed(message: str, **fields: object) -> Json:
+    return {"@type": f"{_EXTENSIONS}.{message}", **fields}
+
+
+def _exactly(*names: str) -> Json:
+    return {"patterns": [{"exact": name, "ignore_case": True} for name in names]}

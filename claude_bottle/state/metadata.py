@@ -1,0 +1,68 @@
+"""What is durably known of one launch; never a secret, never liveness. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+SCHEMA = 1
+
+
+class BadMetadata(ValueError):
+    """The file is not metadata that this version can read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Times are seconds after the epoch; `repository` and `base` are empty without a git workspace."""
+
+    slug: str
+    agent: str
+    bottle: str
+    backend: str
+    created: float
+    workspace: str  # the mode: clone, overlay, copy, bind or none
+    origin: str  # the host folder that the workspace came from
+    manifest_digest: str
+    branch: str = ""
+    base: str = ""  # the commit that the work starts from; empty where there was none
+    resources: dict[str, str] | None = None  # what the backend named on the host
+    schema: int = SCHEMA
+
+
+def render(metadata: Metadata) -> str:
+    return json.dumps(asdict(metadata), indent=1, sort_keys=True) + "\n"
+
+
+def parse(text: str) -> Metadata:
+    """Raises BadMetadata."""
+    try:
+        obj = json.loads(text)
+    except ValueError as error:
+        raise BadMetadata("not JSON") from error
+    if not isinstance(obj, dict) or not isinstance(obj.get("schema"), int):
+        raise BadMetadata("no schema number")
+    if obj["schema"] != SCHEMA:
+        raise BadMetadata(f"schema {obj['schema']}, but this version reads {SCHEMA}")
+    return _checked(obj)
+
+
+def _checked(obj: dict[str, Any]) -> Metadata:
+    known = {field.name for field in fields(Metadata)}
+    if unknown := sorted(obj.keys() - known):
+        raise BadMetadata(f"unknown key {unknown[0]}")
+    for name in known - {"created", "resources", "schema"}:
+        if not isinstance(obj.get(name, ""), str):
+            raise BadMetadata(f"{name} is not text")
+    if not isinstance(obj.get("created"), int | float):
+        raise BadMetadata("created is not a time")
+    resources = obj.get("resources")
+    if resources is not None and not (
+        isinstance(resources, dict) and all(isinstance(value, str) for value in resources.values())
+    ):
+        raise BadMetadata("resources are not text")
+    try:
+        return Metadata(**obj)
+    except TypeError as error:
+        raise BadMetadata("a key is missing") from error

@@ -1,0 +1,110 @@
+"""Where things are on disk. Pure but for `open_home`, which makes the folders (0700)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_bottle.errors import BottleError
+
+_SLUG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_FOLDERS = ("bottles", "agents", "state", "queue", "audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that holds everything of claude-bottle on this host."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    def bottle(self, slug: str) -> BottlePaths:
+        return BottlePaths(self.state / slug)
+
+
+@dataclass(frozen=True, slots=True)
+class BottlePaths:
+    """The state folder of one bottle. Only what `home`, `workspace` and `overlay` hold is seen inside."""
+
+    root: Path
+
+    @property
+    def metadata(self) -> Path:
+        return self.root / "metadata.json"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, the lock and what the keeper needs; gone when the bottle is."""
+        return self.root / "run"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def workspace(self) -> Path:
+        return self.root / "workspace"
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def overlay(self) -> Path:
+        return self.root / "overlay"
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def decisions(self) -> Path:
+        return self.logs / "decisions.jsonl"
+
+    @property
+    def handover(self) -> Path:
+        return self.root / "handover"
+
+
+def home_from(environment: Mapping[str, str]) -> Home:
+    """`$CLAUDE_BOTTLE_HOME`, else `~/.claude-bottle`."""
+    chosen = environment.get("CLAUDE_BOTTLE_HOME")
+    if chosen is not None and not os.path.isabs(chosen):
+        raise BottleError("CLAUDE_BOTTLE_HOME is not an absolute path", "give the whole path, or unset it")
+    return Home(Path(chosen) if chosen else Path.home() / ".claude-bottle")
+
+
+def open_home(home: Home) -> Home:
+    """Makes the folders where they are missing. Raises BottleError where they cannot be private."""
+    try:
+        for folder in (home.root, *(home.root / name for name in _FOLDERS)):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = home.root.stat()
+    except OSError as error:
+        raise BottleError(f"cannot use {home.root}: {error.strerror}", "set CLAUDE_BOTTLE_HOME to another folder") from error
+    if found.st_uid != os.geteuid():
+        raise BottleError(f"{home.root} belongs to another user", "set CLAUDE_BOTTLE_HOME to a folder of your own")
+    if found.st_mode & 0o077:
+        home.root.chmod(0o700)
+    return home
+
+
+def new_slug(agent: str) -> str:
+    """`<agent>-<5 of [0-9a-z]>`"""
+    return f"{agent}-{''.join(secrets.choice(_SLUG_ALPHABET) for _ in range(5))}"
+
+
+def is_slug(text: str) -> bool:
+    name, dash, tail = text.rpartition("-")
+    plain = all(char in _SLUG_ALPHABET or char == "-" for char in name)
+    return bool(dash and name and plain and not name.startswith("-")) and len(tail) == 5 and set(tail) <= set(_SLUG_ALPHABET)

@@ -1,0 +1,135 @@
+"""The state folder as a store of bottles: atomic writes, one lock a bottle, nothing ever vanishes.
+
+Invariant: a reader sees a whole file or none; a bottle whose metadata cannot be read is still listed, as broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_bottle.errors import BottleError, NotFoundError
+from claude_bottle.state.metadata import BadMetadata, Metadata, parse, render
+from claude_bottle.state.paths import BottlePaths, Home, is_slug, new_slug
+
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A state folder whose metadata cannot be read."""
+
+    slug: str
+    reason: str
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file has the old or the new content, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def create(home: Home, agent: str) -> str:
+    """Reserves a slug by making its folder, which no two processes can."""
+    for _ in range(_ATTEMPTS):
+        slug = new_slug(agent)
+        try:
+            os.mkdir(home.bottle(slug).root, 0o700)
+        except FileExistsError:
+            continue
+        return slug
+    raise BottleError(f"no free name for agent {agent}", "remove old bottles: claude-bottle cleanup")
+
+
+def save(home: Home, metadata: Metadata) -> None:
+    write_atomically(home.bottle(metadata.slug).metadata, render(metadata))
+
+
+def load(home: Home, slug: str) -> Metadata:
+    """Raises NotFoundError with the nearest slug, or BottleError where the state is broken."""
+    if not is_slug(slug) or not home.bottle(slug).root.is_dir():
+        raise NotFoundError(f"there is no bottle {slug!r}", nearest_hint(slug, slugs(home)))
+    found = read(home, slug)
+    if isinstance(found, Broken):
+        raise BottleError(f"the state of {slug} cannot be read: {found.reason}", f"look at {home.bottle(slug).root}")
+    return found
+
+
+def read(home: Home, slug: str) -> Metadata | Broken:
+    try:
+        metadata = parse(home.bottle(slug).metadata.read_text())
+    except FileNotFoundError:
+        return Broken(slug, "no metadata.json")
+    except (OSError, UnicodeDecodeError) as error:
+        return Broken(slug, str(error))
+    except BadMetadata as error:
+        return Broken(slug, f"metadata.json: {error}")
+    return metadata if metadata.slug == slug else Broken(slug, "metadata.json names another bottle")
+
+
+def slugs(home: Home) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(home.state) if is_slug(name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BottleError(f"cannot read {home.state}: {error.strerror}") from error
+
+
+def read_all(home: Home) -> list[Metadata | Broken]:
+    return [read(home, slug) for slug in slugs(home)]
+
+
+def remove(paths: BottlePaths) -> None:
+    """Removes a bottle's folder. The metadata goes last, so an interrupted removal is still listed."""
+    if not paths.root.exists():
+        return
+    for child in sorted(paths.root.iterdir(), key=lambda item: item == paths.metadata):
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child, onerror=_make_removable)
+        else:
+            child.unlink(missing_ok=True)
+    paths.root.rmdir()
+
+
+def _make_removable(function: object, path: str, error: object) -> None:
+    """A bottle may leave folders that forbid their own removal."""
+    os.chmod(os.path.dirname(path), 0o700)
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.chmod(path, 0o700)
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def locked(paths: BottlePaths) -> Iterator[None]:
+    """One process at a time starts, stops or settles a bottle; the others wait."""
+    descriptor = os.open(paths.root.with_name(f".{paths.root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def nearest_hint(name: str, known: list[str]) -> str | None:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else None

@@ -1,0 +1,41 @@
+"""The one boundary between hostile text and the operator's screen.
+
+Invariant: what `shown` returns has no control character, no escape sequence, no bidirectional or invisible
+character, and at most `limit` characters. Everything that came from inside a bottle, a file or the network
+passes through here before it is printed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def shown(text: object, limit: int = 200) -> str:
+    """`text` on one line: what cannot be seen as itself stands as `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`."""
+    raw = str(text)
+    cut = raw[:limit]
+    line = "".join(_escaped(char) if _is_hidden(char) else char for char in cut)
+    return line + "…" if len(raw) > limit else line
+
+
+def shown_lines(text: object, limit: int = 4000, lines: int = 200) -> str:
+    """Like `shown`, but keeps line breaks; at most `lines` lines."""
+    kept = str(text)[:limit].split("\n")
+    return "\n".join(shown(line.replace("\t", "    "), limit) for line in kept[:lines])
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in _HIDDEN
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

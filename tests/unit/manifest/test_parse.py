@@ -1,0 +1,437 @@
+"""A manifest is taken as a whole or refused with everything that is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from claude_bottle.errors import BottleError
+from claude_bottle.manifest.model import (
+    Agent,
+    EnvValue,
+    GitRepo,
+    GitUser,
+    Limits,
+    Manifest,
+    SshEntry,
+    resolved_digest,
+)
+from claude_bottle.manifest.parse import ManifestError, Position, parse_manifest
+from claude_bottle.policy.model import Auth, Route, SecretRef, Upstream
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0"
+EVERYTHING: dict[str, Any] = {
+    "$schema": "https://example.org/manifest.schema.json",
+    "bottles": {
+        "dev": {
+            "env": {"A": "x", "B": "${HOME}", "C": "?", "D": "?Which token"},
+            "egress": {
+                "routes": [
+                    {
+                        "host": "API.example.org",
+                        "ports": [443, 8443],
+                        "methods": ["GET", "POST"],
+                        "paths": ["/v1/"],
+                        "auth": {"scheme": "header:x-api-key", "secret": {"command": ["pass", "show", "x"]}},
+                        "inspect": True,
+                        "upstream": "http://127.0.0.1:11434",
+                        "detectors": [],
+                    },
+                    {"host": "*.example.net", "inspect": False},
+                ],
+                "allowlist": ["files.example.org"],
+            },
+            "ssh": [
+                {
+                    "Host": "box",
+                    "IdentityFile": "~/.ssh/id",
+                    "Hostname": "box.example.org",
+                    "User": "me",
+                    "Port": 2222,
+                    "KnownHostKey": KEY,
+                }
+            ],
+            "git": {
+                "repos": {
+                    "app": {
+                        "url": "git@github.com:me/app.git",
+                        "identity": "~/.ssh/id",
+                        "host_key": KEY,
+                        "refs": ["refs/heads/agent/*"],
+                    }
+                },
+                "user": {"name": "Me", "email": "me@example.org"},
+            },
+            "workspace": "overlay",
+            "supervise": False,
+            "limits": {"memory": "512M", "cpus": 1.5, "pids": 200, "disk": "4G", "wall_time": "2h"},
+            "image": "node:22",
+            "packages": ["git", "ripgrep=13.0.0-4"],
+        },
+        "child": {"extends": "dev", "dockerfile": "~/Dockerfile"},
+    },
+    "agents": {
+        "reviewer": {
+            "bottle": "dev",
+            "prompt": "Review.",
+            "skills": ["lint"],
+            "git": {"user": {"email": "bot@example.org"}},
+            "name": "The reviewer",
+            "description": "Reviews",
+            "model": "opus",
+            "color": "blue",
+            "memory": "project",
+            "tools": "Read, Grep",
+        },
+        "pair": {"bottle": ["dev", "child"]},
+    },
+}
+
+
+def lines(obj: object) -> list[str]:
+    with pytest.raises(ManifestError) as refused:
+        Manifest.from_json_obj(obj)
+    assert isinstance(refused.value, BottleError)
+    assert refused.value.exit_code == 2
+    texts = [str(problem) for problem in refused.value.problems]
+    assert str(refused.value) == "\n".join(texts)
+    return texts
+
+
+def bottle(**keys: object) -> dict[str, Any]:
+    return {"bottles": {"dev": keys}}
+
+
+def route(**keys: object) -> dict[str, Any]:
+    return bottle(egress={"routes": [{"host": "a.example", **keys}]})
+
+
+def test_every_key() -> None:
+    manifest = Manifest.from_json_obj(EVERYTHING)
+    dev = manifest.bottles["dev"]
+    assert dict(dev.env) == {
+        "A": EnvValue("literal", "x"),
+        "B": EnvValue("host", "HOME"),
+        "C": EnvValue("ask", ""),
+        "D": EnvValue("ask", "Which token"),
+    }
+    assert dev.egress.routes == (
+        Route(
+            "api.example.org",
+            ports=(443, 8443),
+            methods=("GET", "POST"),
+            paths=("/v1/",),
+            auth=Auth("header:x-api-key", SecretRef("command", ("pass", "show", "x"))),
+            upstream=Upstream("http", "127.0.0.1", 11434),
+        ),
+        Route("*.example.net", inspect=False),
+        Route("files.example.org"),
+    )
+    assert dev.ssh == (SshEntry("box", "~/.ssh/id", "box.example.org", "me", 2222, KEY),)
+    assert dict(dev.git.repos) == {
+        "app": GitRepo("git@github.com:me/app.git", "~/.ssh/id", KEY, ("refs/heads/agent/*",))
+    }
+    assert dev.git.user == GitUser("Me", "me@example.org")
+    assert (dev.workspace, dev.supervise, dev.image, dev.dockerfile) == ("overlay", False, "node:22", None)
+    assert dev.limits == Limits(512 << 20, 1.5, 200, 4 << 30, 7200)
+    assert dev.packages == ("git", "ripgrep=13.0.0-4")
+    assert manifest.agents["reviewer"] == Agent(
+        name="reviewer",
+        bottle="dev",
+        prompt="Review.",
+        skills=("lint",),
+        git_user=GitUser(None, "bot@example.org"),
+        display_name="The reviewer",
+        description="Reviews",
+        model="opus",
+        color="blue",
+        memory="project",
+        tools=("Read", "Grep"),
+    )
+    assert manifest.bottle_of("reviewer").git.user == GitUser("Me", "bot@example.org")
+
+
+def test_defaults() -> None:
+    dev = Manifest.from_json_obj(bottle()).bottles["dev"]
+    assert dev.supervise
+    assert dev.workspace is None
+    assert dev.limits == Limits()
+    assert dev.egress.routes == ()
+
+
+def test_nothing_is_a_manifest_too() -> None:
+    assert Manifest.from_json_obj({}) == Manifest({}, {})
+
+
+def test_a_manifest_cannot_be_changed() -> None:
+    manifest = Manifest.from_json_obj(EVERYTHING)
+    for mapping in (manifest.bottles, manifest.agents, manifest.bottles["dev"].env):
+        with pytest.raises(TypeError):
+            mapping["x"] = None  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("obj", "line"),
+    [
+        (None, "a manifest is a mapping with the keys bottles and agents"),
+        ([], "a manifest is a mapping with the keys bottles and agents"),
+        ({"botles": {}}, 'botles: unknown key; did you mean "bottles"?'),
+        ({"bottles": []}, "bottles: expected a mapping of names"),
+        ({"bottles": {1: {}}}, "bottles: the key 1 is not text; write it in quotes"),
+        ({"bottles": {"dev": None}}, "bottles.dev: expected a mapping, found nothing"),
+        (bottle(enw={}), 'bottles.dev.enw: unknown key; did you mean "env"?'),
+        (bottle(env={"A": 1}), "bottles.dev.env.A: expected text, found a number; write it in quotes"),
+        (bottle(env={"A": True}), "bottles.dev.env.A: expected text, found true/false; write it in quotes"),
+        (bottle(env={"A": None}), "bottles.dev.env.A: expected text, found nothing"),
+        (bottle(env={"A B": ""}), "bottles.dev.env.A B: not a name of an environment variable"),
+        (bottle(supervise="yes"), "bottles.dev.supervise: expected true or false, found text"),
+        (bottle(supervise=1), "bottles.dev.supervise: expected true or false, found a number"),
+        (bottle(workspace="clown"), 'bottles.dev.workspace: unknown value; did you mean "clone"?'),
+        (
+            bottle(image="a", dockerfile="/b"),
+            "bottles.dev.dockerfile: a bottle has an image or a dockerfile, not both",
+        ),
+        (
+            bottle(limits={"cpus": True}),
+            "bottles.dev.limits.cpus: expected a number from 0.01 to 1024, found true/false",
+        ),
+        (
+            bottle(limits={"cpus": float("nan")}),
+            "bottles.dev.limits.cpus: expected a number from 0.01 to 1024",
+        ),
+        (
+            bottle(limits={"pids": 1.5}),
+            "bottles.dev.limits.pids: expected a whole number from 1 to 4194304, found a number",
+        ),
+        (bottle(packages="git"), "bottles.dev.packages: expected a list, found text"),
+        (bottle(packages=["git", "git"]), "bottles.dev.packages[1]: is in the list already"),
+        (route(hots="x"), '@.hots: unknown key; did you mean "host"?'),
+        (route(ports=[True]), "@.ports[0]: expected a whole number from 1 to 65535, found true/false"),
+        (route(ports=[]), "@.ports: the list is empty; LEAVE OUT"),
+        (route(methods=[]), "@.methods: the list is empty; LEAVE OUT"),
+        (route(methods=["get"]), "@.methods[0]: methods are written in capitals: GET"),
+        (route(paths=["/a/../b"]), "@.paths[0]: the path has a dot segment"),
+        (route(detectors=["x"]), "@.detectors[0]: none exist yet"),
+        (
+            route(host="10.0.0.1", inspect=False),
+            "@.host: is not a public address; name a host, and the address as its `upstream`",
+        ),
+        (
+            route(host="8.8.8.8"),
+            "@.host: an address cannot be inspected: TLS names no server then; set inspect: false",
+        ),
+        (route(host="https://a.example"), "@.host: expected a bare host, without scheme or path"),
+        (route(host="a.example:443"), "@.host: expected a bare host; a route names its ports in `ports`"),
+        (
+            route(host="*.a.example", upstream="http://localhost:1"),
+            "@.upstream: an upstream needs one exact host, not a wildcard",
+        ),
+        (route(auth={"scheme": "bearer"}), '@.auth: the key "secret" is missing'),
+        ({"bottles": {"Dev": {}}}, "bottles.Dev: NAME"),
+        ({"agents": {"a": {}}}, 'agents.a: the key "bottle" is missing'),
+        (
+            {"agents": {"a": {"bottle": "dev"}}},
+            'agents.a.bottle: there is no bottle "dev"; no bottle is defined',
+        ),
+        (
+            {"bottles": {"dev": {}}, "agents": {"a": {"bottle": "dve"}}},
+            'agents.a.bottle: there is no bottle "dve"; did you mean "dev"?',
+        ),
+        (
+            {"bottles": {"dev": {}}, "agents": {"a": {"bottle": []}}},
+            "agents.a.bottle: the list is empty; LEAVE OUT",
+        ),
+        (
+            {"bottles": {"dev": {}}, "agents": {"a": {"bottle": "dev", "skills": ["../x"]}}},
+            "agents.a.skills[0]: a skill is the name of a folder, without slashes",
+        ),
+    ],
+)
+def test_one_mistake_is_one_line(obj: object, line: str) -> None:
+    assert lines(obj) == [
+        line.replace("@", "bottles.dev.egress.routes[0]")
+        .replace("LEAVE OUT", "leave the key out if nothing is meant")
+        .replace(
+            "NAME", "a name is 1 to 40 lower-case letters, digits and hyphens, not beginning with a hyphen"
+        )
+    ]
+
+
+@pytest.mark.parametrize("key", ["methods", "paths", "auth", "upstream", "detectors"])
+def test_nothing_can_be_enforced_on_an_opaque_tunnel(key: str) -> None:
+    valid: dict[str, object] = {
+        "methods": ["GET"],
+        "paths": ["/x"],
+        "auth": {"scheme": "bearer", "secret": "env:X"},
+        "upstream": "http://localhost:1",
+        "detectors": [],
+    }
+    where = f"bottles.dev.egress.routes[0].{key}"
+    assert lines(route(inspect=False, **{key: valid[key]})) == [
+        f"{where}: cannot be enforced on an opaque tunnel (inspect: false)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "egress",
+    [
+        {"routes": [{"host": "a.example", "methods": ["GET"]}], "allowlist": ["A.example."]},
+        {"allowlist": ["a.example", "a.example"]},
+        {"routes": [{"host": "a.example", "inspect": False}, {"host": "a.example", "ports": [80, 443]}]},
+        {"routes": [{"host": "a.example", "upstream": "http://localhost:1"}, {"host": "a.example"}]},
+        {"allowlist": ["8.8.8.8"]},
+    ],
+)
+def test_a_bottle_does_not_widen_its_own_rules(egress: object) -> None:
+    assert len(lines(bottle(egress=egress))) == 1
+
+
+def test_several_routes_of_one_host_are_fine() -> None:
+    routes = [
+        {"host": "a.example", "methods": ["GET"]},
+        {"host": "a.example", "ports": [22], "inspect": False},
+    ]
+    assert len(Manifest.from_json_obj(bottle(egress={"routes": routes})).bottles["dev"].egress.routes) == 2
+
+
+@pytest.mark.parametrize(
+    "value", ["${}", "${A B}", "${lower-case}", "a${HOME}", "${A}${B}", "?a\x1b[2J", "a\0"]
+)
+def test_environment_values_that_mean_something_else_than_they_say(value: str) -> None:
+    assert len(lines(bottle(env={"A": value}))) == 1
+
+
+@pytest.mark.parametrize("value", ["", "$HOME", "a?", "two\nlines", " ?"])
+def test_literals(value: str) -> None:
+    assert Manifest.from_json_obj(bottle(env={"A": value})).bottles["dev"].env["A"] == EnvValue(
+        "literal", value
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["512", "0M", "1.5G", "4g", "4GB", "-1M", " 1M", "1M\n", "", "1" * 12 + "M"]
+)
+def test_sizes(value: str) -> None:
+    assert len(lines(bottle(limits={"memory": value}))) == 1
+
+
+@pytest.mark.parametrize("value", ["90", "0s", "1d", "1h30m", "", "2H"])
+def test_durations(value: str) -> None:
+    assert len(lines(bottle(limits={"wall_time": value}))) == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"Host": "box"},
+        {"Host": "*", "IdentityFile": "/k"},
+        {"Host": "-oProxyCommand=x", "IdentityFile": "/k"},
+        {"Host": "box", "IdentityFile": "/k\nProxyCommand x"},
+        {"Host": "box", "IdentityFile": "relative"},
+        {"Host": "box", "IdentityFile": "/k", "User": "me\nProxyCommand x"},
+        {"Host": "box", "IdentityFile": "/k", "Hostname": "127.1"},
+        {"Host": "box", "IdentityFile": "/k", "Port": "22"},
+        {"Host": "box", "IdentityFile": "/k", "KnownHostKey": "ssh-rsa x\n* ssh-rsa y"},
+    ],
+)
+def test_ssh_entries_cannot_smuggle_a_line(entry: object) -> None:
+    assert len(lines(bottle(ssh=[entry]))) == 1
+
+
+def test_ssh_entries_are_told_apart_by_host() -> None:
+    entry = {"Host": "box", "IdentityFile": "/k"}
+    assert lines(bottle(ssh=[entry, entry])) == ["bottles.dev.ssh[1]: is in the list already"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "-u", "--upload-pack=x", "ext::sh -c x", "file://relative", "http://a.example/x", "https://a.example"]
+    + ["https://u:p@a.example/x", "ssh://-oProxyCommand=x/y", "-oX@a:b", "a.example:-x", "git@a:b c"],
+)  # fmt: skip
+def test_git_urls(url: str) -> None:
+    assert len(lines(bottle(git={"repos": {"a": {"url": url}}}))) == 1
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["main", "refs/notes/x", "refs/heads/", "refs/heads/a..b", "refs/heads/a.lock", "+refs/heads/x"],
+)
+def test_git_refs(ref: str) -> None:
+    assert len(lines(bottle(git={"repos": {"a": {"url": "https://a.example/x", "refs": [ref]}}}))) == 1
+
+
+def test_positions_of_a_value_or_of_what_is_around_it() -> None:
+    at = {
+        ("bottles", "dev"): Position("m.json", 3, 5),
+        ("bottles", "dev", "egress", "routes", 0, "hots"): Position("m.json", 9, 7),
+    }
+    obj = bottle(egress={"routes": [{"hots": "x"}, {"host": "a.example"}]}, workspace="x")
+    with pytest.raises(ManifestError) as refused:
+        parse_manifest(obj, at)
+    assert [problem.where for problem in refused.value.problems] == ["m.json:9:7", "m.json:3:5"]
+
+
+def test_the_origin_of_a_route_is_its_place() -> None:
+    at = {("bottles", "dev", "egress", "routes", 0): Position("dev.md", 4, 5)}
+    manifest = parse_manifest(route(), at)
+    assert manifest.bottles["dev"].egress.routes[0].origin == "dev.md:4"
+
+
+def test_problems_are_safe_to_print_and_show_no_values() -> None:
+    (text,) = lines(bottle(**{"\x1b]2;x\x07" + "k" * 500: "s3cr3t"}))
+    assert text.isprintable()
+    assert len(text) < 400
+    (text,) = lines(route(auth={"scheme": "bearer", "secret": "s3cr3t"}))
+    assert "s3cr3t" not in text
+
+
+def test_very_many_problems_are_cut() -> None:
+    with pytest.raises(ManifestError) as refused:
+        Manifest.from_json_obj(bottle(env={f"A{number}": 1 for number in range(900)}))
+    assert len(refused.value.problems) == 900
+    assert str(refused.value).endswith("\nand 850 more")
+
+
+def test_the_digest_is_of_the_meaning() -> None:
+    plain = parse_manifest(EVERYTHING)
+    placed = parse_manifest(EVERYTHING, {(): Position("m.json", 1, 1)})
+    assert resolved_digest(plain, "reviewer") == resolved_digest(placed, "reviewer")
+    assert resolved_digest(plain, "reviewer") != resolved_digest(plain, "pair")
+    changed = copy.deepcopy(EVERYTHING)
+    changed["bottles"]["dev"]["supervise"] = True
+    assert resolved_digest(parse_manifest(changed), "reviewer") != resolved_digest(plain, "reviewer")
+
+
+WORDS = (
+    "dev a host ports methods paths auth secret command egress routes allowlist ssh Host Port git repos user "
+    "url refs env limits memory cpus extends bottle prompt skills tools workspace inspect upstream"
+)
+KEYS = st.sampled_from(WORDS.split()) | st.text(max_size=4)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+ENTRIES = st.dictionaries(KEYS, st.dictionaries(KEYS, PLAIN))
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["bottles", "agents"]), st.dictionaries(KEYS, st.dictionaries(KEYS, PLAIN))
+    )
+    | PLAIN
+)
+def test_whatever_it_is_it_is_a_manifest_or_a_manifest_error(obj: object) -> None:
+    try:
+        manifest = Manifest.from_json_obj(obj)
+    except ManifestError as error:
+        problems = error.problems
+    else:
+        problems = ()
+        assert all(agent.bottle in manifest.bottles for agent in manifest.agents.values())
+    assert all(str(problem).isprintable() for problem in problems)

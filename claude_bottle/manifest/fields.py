@@ -43,10 +43,13 @@ def text(check: Callable[[str], T], **schema: object) -> Kind[T]:
             _mistyped("text", value, path, report)
             return None
         try:
+            value.encode()  # JSON can spell half of a surrogate pair, which no file or argument can hold
             return check(value)
+        except UnicodeEncodeError:
+            report.add(path, "the text has a character that cannot be written as UTF-8")
         except ValueError as error:
             report.add(path, str(error))
-            return None
+        return None
 
     return Kind(read, {"type": "string", **schema})
 
@@ -66,14 +69,16 @@ def pattern(regex: str, message: str, limit: int = 255) -> Kind[str]:
 
 
 def line(limit: int = 500) -> Kind[str]:
-    """One printable, non-empty line."""
+    """One printable, non-empty line that no program takes for an option."""
 
     def check(value: str) -> str:
-        if not value.strip() or len(value) > limit or not value.isprintable():
-            raise ValueError(f"expected one printable line of at most {limit} characters")
+        if not value.strip() or len(value) > limit or not value.isprintable() or value.startswith("-"):
+            raise ValueError(
+                f"expected one printable line of at most {limit} characters, not beginning with a hyphen"
+            )
         return value
 
-    return text(check, minLength=1, maxLength=limit)
+    return text(check, minLength=1, maxLength=limit, pattern="^[^-]")
 
 
 def choice(*words: str) -> Kind[str]:

@@ -15,7 +15,6 @@ from claude_bottle.manifest.fields import (
     Key,
     Kind,
     boolean,
-    by_type,
     choice,
     line,
     list_of,
@@ -82,10 +81,9 @@ def bottle() -> Kind[Values]:
 def agent() -> Kind[Values]:
     """An agent as written; `bottle` is a tuple of names."""
     skill = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a skill is the name of a folder, without slashes")
-    tools: dict[type, Kind[Any]] = {
-        str: mapped(line(4000), lambda text: tuple(word.strip() for word in text.split(",") if word.strip())),
-        list: list_of(line(200)),
-    }
+    word = pattern(
+        r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*", "one word of letters, digits and . _ : / @ [ ] -", 200
+    )
     return record(
         {
             "bottle": Key(v.names(v.name()), "the bottle it runs in; a list is folded left to right", True),
@@ -94,10 +92,10 @@ def agent() -> Kind[Values]:
             "git": Key(record({"user": Key(_git_user(), "overlays the bottle's")}, _git_of), "git settings"),
             "name": Key(line(200), "display name (Claude Code)"),
             "description": Key(v.free_text(), "when to use this agent (Claude Code)"),
-            "model": Key(line(200), "model (Claude Code)"),
-            "color": Key(line(50), "colour (Claude Code)"),
-            "memory": Key(line(200), "memory scope (Claude Code)"),
-            "tools": Key(by_type("a list or comma-separated text", tools), "tools (Claude Code)"),
+            "model": Key(word, "model (Claude Code)"),
+            "color": Key(word, "colour (Claude Code)"),
+            "memory": Key(word, "memory scope (Claude Code)"),
+            "tools": Key(v.tools(), "tools (Claude Code)"),
         },
         lambda values, path, report: values,
     )

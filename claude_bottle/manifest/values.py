@@ -31,6 +31,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,7})([smh])")
 _POWER = {"K": 10, "M": 20, "G": 30, "T": 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _HOST_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_TOOL = re.compile(r"(?:[^,()]|\([^()]*\))+")
 _REF = re.compile(r"refs/(?:heads|tags)/[A-Za-z0-9_+*][A-Za-z0-9_+*./-]*")
 MAX_TEXT = 1 << 20
 
@@ -131,6 +132,18 @@ def names(of: Kind[str]) -> Kind[tuple[str, ...]]:
 
     forms: dict[type, Kind[tuple[str, ...]]] = {str: Kind(read, of.schema), list: list_of(of, least=1)}
     return by_type("a name or a list of names", forms)
+
+
+def tools() -> Kind[tuple[str, ...]]:
+    """A list, or text with commas between; a comma in parentheses belongs to the tool."""
+    each = list_of(line(200))
+
+    def read(value: object, path: KeyPath, report: Report) -> tuple[str, ...] | None:
+        if isinstance(value, str):
+            value = [word.strip() for word in _TOOL.findall(value)]
+        return each.read(value, path, report)
+
+    return Kind(read, {"anyOf": [{"type": "string"}, each.schema]})
 
 
 def known_host_key() -> Kind[str]:

@@ -22,9 +22,18 @@ class Context:
 
 def system_context() -> Context:
     """The real world. Makes the state folders."""
+    from claude_bottle.state.paths import open_home
+
+    context = reading_context()
+    open_home(context.home)
+    return context
+
+
+def reading_context() -> Context:
+    """The real world, for commands that only look: nothing is made."""
     import os
 
     from claude_bottle.proc import SystemRunner
-    from claude_bottle.state.paths import home_from, open_home
+    from claude_bottle.state.paths import home_from
 
-    return Context(open_home(home_from(os.environ)), SystemRunner(), os.environ, Path.cwd())
+    return Context(home_from(os.environ), SystemRunner(), os.environ, Path.cwd())

@@ -51,7 +51,24 @@ class Steps:
 
 
 def launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -> Launched:
-    """Raises BottleError; then nothing runs and no state is left."""
+    """A new bottle. Raises BottleError; then nothing runs and no state is left."""
+    with store.locked(prepared.paths):
+        try:
+            return _launch(context, prepared, progress, ask, again=False)
+        except BaseException:
+            abandon(prepared)
+            raise
+
+
+def revive(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -> Launched:
+    """A bottle whose state is there already; the caller holds its lock.
+
+    Raises BottleError; then nothing runs and the state is as it was.
+    """
+    return _launch(context, prepared, progress, ask, again=True)
+
+
+def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, *, again: bool) -> Launched:
     bottle: Bottle | None = None
     try:
         secrets = Secrets(private_environment(prepared.bottle.env, context.environment, ask))
@@ -61,27 +78,27 @@ def launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -
 
         def make_bundle() -> BundlePlan:
             steps = Steps(progress)
-            workspace.materialise(context.runner, prepared.workspace, prepared.paths)
-            _provision(context, prepared)
+            if not again:
+                workspace.materialise(context.runner, prepared.workspace, prepared.paths)
+                _provision(context, prepared)
             steps.done("workspace")
             plan, certificate = _bundle(context, prepared, credentials)
             authority.append(certificate)
             steps.done("certificates")
             return plan
 
-        with store.locked(prepared.paths):
-            bottle = prepared.backend.launch(prepared.plan, secrets, make_bundle, progress)
+        bottle = prepared.backend.launch(prepared.plan, secrets, make_bundle, progress)
         steps = Steps(progress)
         proof = prove(bottle, prepared.plan.request.policy, authority[0], tuple(credentials.values()))
         steps.done(f"proved by {len(proof)} checks from inside")
-        workspace.finish_inside(bottle, prepared.workspace)
-        steps.done("git")
+        if not again:
+            workspace.finish_inside(bottle, prepared.workspace)
+            steps.done("git")
         bottle.keep()
         return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
     except BaseException:
         if bottle is not None:
             bottle.stop()
-        abandon(prepared)
         raise
 
 

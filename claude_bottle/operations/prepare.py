@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import claude_bottle
-from claude_bottle.backend import get_bottle_backend
+from claude_bottle.backend import get_bottle_backend, load_backend
 from claude_bottle.backend.base import AUTHORITIES, CLAUDE, NODE_HOME, BottleBackend, BottlePlan, BottleRequest, Grant
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
 from claude_bottle.manifest.load import LoadedManifest, load_manifest
@@ -89,19 +89,17 @@ def prepare(context: Context, options: Options, loaded: LoadedManifest | None = 
     agent, bottle = resolve_agent(loaded, options.agent)
     backend = get_bottle_backend(options.backend, context.environment)
     _refuse_what_is_not_done(backend, bottle)
-    authorities = find_authorities(context)
-    binary = find_claude(context.environment, CHECKOUT)
     folder = (options.folder or context.folder).resolve()
     if not folder.is_dir():
         raise NotFoundError(f"there is no folder {folder}")
+    find_authorities(context)
+    find_claude(context.environment, CHECKOUT)
     repository = observe_repository(context.runner, folder)
     mode = workspace.choose_mode(options.workspace, bottle.workspace, repository)
     slug = store.create(context.home, agent.name)
     paths = context.home.bottle(slug)
     try:
         work = workspace.plan_workspace(context.runner, mode, folder, repository, slug, options.carry)
-        credential = claude_credential(context.environment)
-        request = _request(agent, bottle, slug, paths, work, credential, binary)
         metadata = Metadata(
             slug=slug,
             agent=agent.name,
@@ -115,24 +113,52 @@ def prepare(context: Context, options: Options, loaded: LoadedManifest | None = 
             base=repository.head if repository is not None else "",
         )
         store.save(context.home, metadata)
-        return Prepared(
-            agent=agent,
-            bottle=bottle,
-            backend=backend,
-            chosen=_why(options, context),
-            plan=backend.plan(request),
-            workspace=work,
-            metadata=metadata,
-            paths=paths,
-            credential=credential,
-            claude=binary,
-            authorities=authorities,
-            git_user=_git_user(context, agent, bottle),
-            warnings=tuple(loaded.warnings),
-        )
+        return _assemble(context, loaded, backend, work, metadata, _why(options, context))
     except BaseException:
         store.remove(paths)
         raise
+
+
+def prepare_again(context: Context, metadata: Metadata) -> Prepared:
+    """The same bottle once more, from its own state: same backend, same folders, the manifest as it is now."""
+    loaded = load(context)
+    backend = load_backend(metadata.backend)
+    folder = Path(metadata.origin)
+    repository = observe_repository(context.runner, folder) if folder.is_dir() else None
+    if repository is None and metadata.branch:
+        raise NotFoundError(f"the repository {folder} is gone", "put it back where it was")
+    work = workspace.plan_workspace(context.runner, metadata.workspace, folder, repository, metadata.slug, False)
+    return _assemble(context, loaded, backend, work, metadata, "as before")
+
+
+def _assemble(
+    context: Context,
+    loaded: LoadedManifest,
+    backend: BottleBackend,
+    work: workspace.WorkspacePlan,
+    metadata: Metadata,
+    chosen: str,
+) -> Prepared:
+    agent, bottle = resolve_agent(loaded, metadata.agent)
+    paths = context.home.bottle(metadata.slug)
+    credential = claude_credential(context.environment)
+    binary = find_claude(context.environment, CHECKOUT)
+    request = _request(agent, bottle, metadata.slug, paths, work, credential, binary)
+    return Prepared(
+        agent=agent,
+        bottle=bottle,
+        backend=backend,
+        chosen=chosen,
+        plan=backend.plan(request),
+        workspace=work,
+        metadata=metadata,
+        paths=paths,
+        credential=credential,
+        claude=binary,
+        authorities=find_authorities(context),
+        git_user=_git_user(context, agent, bottle),
+        warnings=tuple(loaded.warnings),
+    )
 
 
 def _request(

@@ -11,7 +11,7 @@ from pathlib import Path
 from claude_bottle.errors import BottleError
 
 _SLUG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-_FOLDERS = ("bottles", "agents", "state", "queue", "audit")
+_FOLDERS = ("bottles", "agents", "state", "archive", "queue", "audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Home:
     @property
     def state(self) -> Path:
         return self.root / "state"
+
+    def archive(self, slug: str) -> Path:
+        """What is kept of a bottle that has ended: transcript and decisions."""
+        return self.root / "archive" / slug
 
     def bottle(self, slug: str) -> BottlePaths:
         return BottlePaths(self.state / slug)
@@ -108,3 +112,13 @@ def is_slug(text: str) -> bool:
     name, dash, tail = text.rpartition("-")
     plain = all(char in _SLUG_ALPHABET or char == "-" for char in name)
     return bool(dash and name and plain and not name.startswith("-")) and len(tail) == 5 and set(tail) <= set(_SLUG_ALPHABET)
+
+
+def list_slugs(home: Home) -> list[str]:
+    """Every state folder, readable or not. Raises BottleError where the folder of them all cannot be read."""
+    try:
+        return sorted(name for name in os.listdir(home.state) if is_slug(name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BottleError(f"cannot read {home.state}: {error.strerror}") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.state.metadata import BadMetadata, Metadata, parse, render
-from claude_bottle.state.paths import BottlePaths, Home, is_slug, new_slug
+from claude_bottle.state.paths import BottlePaths, Home, is_slug, list_slugs, new_slug
 
 _ATTEMPTS = 20
 
@@ -63,7 +63,7 @@ def save(home: Home, metadata: Metadata) -> None:
 def load(home: Home, slug: str) -> Metadata:
     """Raises NotFoundError with the nearest slug, or BottleError where the state is broken."""
     if not is_slug(slug) or not home.bottle(slug).root.is_dir():
-        raise NotFoundError(f"there is no bottle {slug!r}", nearest_hint(slug, slugs(home)))
+        raise NotFoundError(f"there is no bottle {slug!r}", nearest_hint(slug, list_slugs(home)))
     found = read(home, slug)
     if isinstance(found, Broken):
         raise BottleError(f"the state of {slug} cannot be read: {found.reason}", f"look at {home.bottle(slug).root}")
@@ -82,17 +82,8 @@ def read(home: Home, slug: str) -> Metadata | Broken:
     return metadata if metadata.slug == slug else Broken(slug, "metadata.json names another bottle")
 
 
-def slugs(home: Home) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(home.state) if is_slug(name))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise BottleError(f"cannot read {home.state}: {error.strerror}") from error
-
-
 def read_all(home: Home) -> list[Metadata | Broken]:
-    return [read(home, slug) for slug in slugs(home)]
+    return [read(home, slug) for slug in list_slugs(home)]
 
 
 def remove(paths: BottlePaths) -> None:
@@ -119,7 +110,7 @@ def _make_removable(function: object, path: str, error: object) -> None:
 
 @contextlib.contextmanager
 def locked(paths: BottlePaths) -> Iterator[None]:
-    """One process at a time starts, stops or settles a bottle; the others wait."""
+    """One process at a time starts, stops or settles a bottle; the others wait. Not to be nested."""
     descriptor = os.open(paths.root.with_name(f".{paths.root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.bubblewrap.entry import ENTRY, lock_holder
-from claude_bottle.state.paths import Home
-from claude_bottle.state.store import Broken, read, slugs
+from claude_bottle.state.paths import Home, list_slugs
+from claude_bottle.state.store import Broken, read
 
 NAME = "bubblewrap"
 
@@ -16,7 +16,7 @@ def active_agents(state: Path) -> list[ActiveAgent]:
     """A folder that cannot be read but whose lock is held is a row with a warning."""
     home = Home(state.parent)
     rows = []
-    for slug in slugs(home):
+    for slug in list_slugs(home):
         run = home.bottle(slug).run
         if lock_holder(str(run)) == 0:
             continue

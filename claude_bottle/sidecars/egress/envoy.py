@@ -14,22 +14,29 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claude_bottle.errors import BottleError
-from claude_bottle.policy.hosts import parse_ip
+from claude_bottle.sidecars.egress.envoy_clusters import (
+    BUFFER_BYTES,
+    INTERNET,
+    Json,
+    cluster,
+    endpoint,
+    outlet_metadata,
+    typed,
+    upstream_authority,
+    upstream_clusters,
+)
 from claude_bottle.sidecars.egress.outlets import Chain, Outlet, inspected_chains, inspected_outlets
 
 if TYPE_CHECKING:
-    from claude_bottle.policy.model import Policy, Route, Upstream
+    from claude_bottle.policy.model import Policy, Route
     from claude_bottle.sidecars.egress.certs import CertAndKey
-
-Json = dict[str, Any]
 
 LISTENER_SOCKET = "envoy.sock"
 AUTHZ_SOCKET = "authz.sock"
 ACCESS_LOG = "envoy-access.log"
-INTERNET = "internet"
 PROBE_PATH = "/.claude-bottle/probe"
 SNI_HEADER = "x-claude-bottle-sni"
 REMOVE_HEADER = "x-envoy-auth-headers-to-remove"
@@ -37,17 +44,13 @@ REMOVE_HEADER = "x-envoy-auth-headers-to-remove"
 AUTHZ_TIMEOUT = "5s"
 # Claude Code gives a silent stream up after 300 s itself; nobody here may be less patient.
 STREAM_IDLE = "900s"
-UPSTREAM_IDLE = "30s"  # below what servers keep, so that a request seldom meets a closing connection
-CONNECT_TIMEOUT = "30s"
 HEADERS_TIMEOUT = "30s"
 MAX_HEADERS_KB = 60
 MAX_HEADERS = 100
 MAX_CONNECTIONS = 512  # the gate in front lets fewer in
 MAX_STREAMS = 100
-BUFFER_BYTES = 256 * 1024
 HEAP_BYTES = 256 * 1024 * 1024
 
-_EXTENSIONS = "type.googleapis.com/envoy.extensions"
 # What Envoy adds of its own accord, or what a client could use to steer Envoy or to pose as a proxy.
 _NEVER_UPSTREAM = (
     SNI_HEADER,
@@ -78,22 +81,6 @@ _ACCESS_LOG_FIELDS = {
 }
 
 
-def envoy_argv(binary: str, config_path: str) -> list[str]:
-    """The command line. It must run in the directory that holds the sockets."""
-    return [
-        binary,
-        "--config-path",
-        config_path,
-        "--concurrency",
-        "1",
-        "--disable-hot-restart",
-        "--log-level",
-        "warn",
-        "--file-flush-interval-msec",
-        "1000",
-    ]
-
-
 def find_envoy(environ: Mapping[str, str] = os.environ) -> Path | None:
     """$CLAUDE_BOTTLE_ENVOY, the one that was installed as a Python package, `envoy` on PATH, or None."""
     import shutil
@@ -113,15 +100,31 @@ def find_envoy(environ: Mapping[str, str] = os.environ) -> Path | None:
     return None if found is None else Path(found).absolute()
 
 
+def envoy_argv(binary: str, config_path: str) -> list[str]:
+    """The command line. It must run in the directory that holds the sockets."""
+    return [
+        binary,
+        "--config-path",
+        config_path,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "warn",
+        "--file-flush-interval-msec",
+        "1000",
+    ]
+
+
 def envoy_config(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str) -> Json:
     """The whole bootstrap. `leaves` has a certificate for the host of every inspected route."""
     injected = injected_headers(policy.routes)
     chains = [_filter_chain(chain, leaves[chain.host], injected) for chain in inspected_chains(policy)]
-    authz = _cluster("authz", [_endpoint(AUTHZ_SOCKET)])
+    authz = cluster("authz", [endpoint(AUTHZ_SOCKET)])
     return {
         "static_resources": {
             "listeners": [_listener(chains)] if chains else [],
-            "clusters": [authz, *_clusters(inspected_outlets(policy), ca_bundle)],
+            "clusters": [authz, *upstream_clusters(inspected_outlets(policy), ca_bundle)],
         },
         "overload_manager": _overload_manager(),
         "stats_config": {"stats_matcher": {"reject_all": True}},
@@ -150,7 +153,7 @@ def _listener(filter_chains: list[Json]) -> Json:
         "listener_filters": [
             {
                 "name": "envoy.filters.listener.tls_inspector",
-                "typed_config": _typed("filters.listener.tls_inspector.v3.TlsInspector"),
+                "typed_config": typed("filters.listener.tls_inspector.v3.TlsInspector"),
             }
         ],
         "filter_chains": filter_chains,
@@ -158,7 +161,7 @@ def _listener(filter_chains: list[Json]) -> Json:
 
 
 def _filter_chain(chain: Chain, leaf: CertAndKey, injected: tuple[str, ...]) -> Json:
-    tls = _typed(
+    tls = typed(
         "transport_sockets.tls.v3.DownstreamTlsContext",
         common_tls_context={
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
@@ -186,7 +189,7 @@ def _filter_chain(chain: Chain, leaf: CertAndKey, injected: tuple[str, ...]) -> 
 
 
 def _http_manager(chain: Chain, injected: tuple[str, ...]) -> Json:
-    return _typed(
+    return typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="in",
         # Acting as an edge makes Envoy drop the client's x-envoy-* headers, which would steer it.
@@ -230,16 +233,14 @@ def _virtual_host(chain: Chain, outlet: Outlet) -> Json:
         domains.append(chain.host)
     action: Json = {"timeout": "0s"}
     if target.upstream is None:
-        action |= {"cluster": INTERNET, "metadata_match": _outlet_metadata(outlet)}
+        action |= {"cluster": INTERNET, "metadata_match": outlet_metadata(outlet)}
     else:
-        action |= {"cluster": outlet.name, "host_rewrite_literal": _authority(target.upstream)}
+        action |= {"cluster": outlet.name, "host_rewrite_literal": upstream_authority(target.upstream)}
     probe = {
         "match": {"path": PROBE_PATH},
         "direct_response": {"status": 204},
         "typed_per_filter_config": {
-            "envoy.filters.http.ext_authz": _typed(
-                "filters.http.ext_authz.v3.ExtAuthzPerRoute", disabled=True
-            )
+            "envoy.filters.http.ext_authz": typed("filters.http.ext_authz.v3.ExtAuthzPerRoute", disabled=True)
         },
     }
     return {
@@ -258,12 +259,6 @@ def _misdirected() -> Json:
     }
 
 
-def _authority(upstream: Upstream) -> str:
-    authority = str(upstream).partition("://")[2]
-    default = ":443" if upstream.scheme == "https" else ":80"
-    return authority.removesuffix(default)
-
-
 def _sni_filter() -> Json:
     """Tells the authorization server the SNI, in a header that the client cannot set."""
     set_sni = {
@@ -274,7 +269,7 @@ def _sni_filter() -> Json:
     }
     return {
         "name": "envoy.filters.http.header_mutation",
-        "typed_config": _typed(
+        "typed_config": typed(
             "filters.http.header_mutation.v3.HeaderMutation",
             mutations={"request_mutations": [set_sni]},
         ),
@@ -284,7 +279,7 @@ def _sni_filter() -> Json:
 def _authz_filter(injected: tuple[str, ...]) -> Json:
     return {
         "name": "envoy.filters.http.ext_authz",
-        "typed_config": _typed(
+        "typed_config": typed(
             "filters.http.ext_authz.v3.ExtAuthz",
             failure_mode_allow=False,
             status_on_error={"code": "Forbidden"},
@@ -304,93 +299,14 @@ def _authz_filter(injected: tuple[str, ...]) -> Json:
 def _router_filter() -> Json:
     return {
         "name": "envoy.filters.http.router",
-        "typed_config": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
+        "typed_config": typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
     }
-
-
-def _clusters(outlets: Iterable[Outlet], ca_bundle: str) -> list[Json]:
-    """One cluster for all that is dialled by its own name, one for each `upstream`.
-
-    The shared one loads the host's authorities once; for each host that would cost 5 ms and 0.3 MB.
-    """
-    own: list[Json] = []
-    internet: list[Outlet] = []
-    for outlet in outlets:
-        upstream = outlet.target.upstream
-        if upstream is None:
-            internet.append(outlet)
-        else:
-            own.append(_upstream_cluster(outlet, upstream, ca_bundle))
-    return [*([_internet_cluster(internet, ca_bundle)] if internet else []), *own]
-
-
-def _internet_cluster(outlets: list[Outlet], ca_bundle: str) -> Json:
-    """SNI, and the name that the certificate must bear, come from the judged Host, which equals the SNI.
-
-    The route picks the socket; without a match there is no fallback to another one.
-    """
-    endpoints = [{**_endpoint(outlet.socket), "metadata": _outlet_metadata(outlet)} for outlet in outlets]
-    cluster = _cluster(INTERNET, endpoints, auto_sni=True, auto_san_validation=True)
-    cluster["lb_subset_config"] = {
-        "fallback_policy": "NO_FALLBACK",
-        "subset_selectors": [{"keys": ["outlet"], "single_host_per_subset": True}],
-    }
-    cluster["transport_socket"] = _upstream_tls({"trusted_ca": {"filename": ca_bundle}})
-    return cluster
-
-
-def _upstream_cluster(outlet: Outlet, upstream: Upstream, ca_bundle: str) -> Json:
-    cluster = _cluster(outlet.name, [_endpoint(outlet.socket)])
-    if upstream.scheme == "https":
-        is_name = parse_ip(upstream.host) is None
-        san = {"san_type": "DNS" if is_name else "IP_ADDRESS", "matcher": {"exact": upstream.host}}
-        validation = {"trusted_ca": {"filename": ca_bundle}, "match_typed_subject_alt_names": [san]}
-        cluster["transport_socket"] = _upstream_tls(validation, sni=upstream.host if is_name else "")
-    return cluster
-
-
-def _upstream_tls(validation: Json, sni: str = "") -> Json:
-    context = {
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "alpn_protocols": ["http/1.1"],
-        "validation_context": validation,
-    }
-    tls = _typed("transport_sockets.tls.v3.UpstreamTlsContext", sni=sni, common_tls_context=context)
-    return {"name": "envoy.transport_sockets.tls", "typed_config": tls}
-
-
-def _cluster(name: str, endpoints: list[Json], **upstream_options: bool) -> Json:
-    """HTTP/1.1 only: event streams and WebSockets work with any server, and connections are plain to end."""
-    options = _typed(
-        "upstreams.http.v3.HttpProtocolOptions",
-        explicit_http_config={"http_protocol_options": {}},
-        common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE},
-        upstream_http_protocol_options=upstream_options,
-    )
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": CONNECT_TIMEOUT,
-        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
-        },
-    }
-
-
-def _endpoint(socket: str) -> Json:
-    return {"endpoint": {"address": {"pipe": {"path": socket}}}}
-
-
-def _outlet_metadata(outlet: Outlet) -> Json:
-    return {"filter_metadata": {"envoy.lb": {"outlet": outlet.name}}}
 
 
 def _access_log() -> Json:
     return {
         "name": "envoy.access_loggers.file",
-        "typed_config": _typed(
+        "typed_config": typed(
             "access_loggers.file.v3.FileAccessLog",
             path=ACCESS_LOG,
             log_format={"json_format": dict(_ACCESS_LOG_FIELDS)},
@@ -402,7 +318,7 @@ def _overload_manager() -> Json:
     def monitor(name: str, message: str, **fields: object) -> Json:
         return {
             "name": f"envoy.resource_monitors.{name}",
-            "typed_config": _typed(f"resource_monitors.{message}", **fields),
+            "typed_config": typed(f"resource_monitors.{message}", **fields),
         }
 
     def action(name: str, threshold: float) -> Json:
@@ -420,10 +336,6 @@ def _overload_manager() -> Json:
         ],
         "actions": [action("shrink_heap", 0.5), action("stop_accepting_requests", 0.95)],
     }
-
-
-def _typed(message: str, **fields: object) -> Json:
-    return {"@type": f"{_EXTENSIONS}.{message}", **fields}
 
 
 def _exactly(*names: str) -> Json:

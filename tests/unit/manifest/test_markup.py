@@ -80,6 +80,15 @@ def test_deep_yaml_neither_crashes_nor_hangs(text: str) -> None:
     assert problem.endswith("nested deeper than 20 levels")
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 30_000, "a: &x 1\nb: *x", "a: !!python/name:os.system", "a: 0x1", "a: 1\na: 2"]
+)
+def test_without_the_c_library_the_answers_are_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_it = [problem.split(": ", 1)[0] for problem in front(text)]
+    monkeypatch.delattr("yaml.CSafeLoader", raising=False)
+    assert [problem.split(": ", 1)[0] for problem in front(text)] == with_it
+
+
 def test_an_alias_bomb_is_refused_before_it_is_built() -> None:
     rows = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
     assert len(front("\n".join(rows))) == 1

@@ -389,6 +389,40 @@ def test_problems_are_safe_to_print_and_show_no_values() -> None:
     assert "s3cr3t" not in text
 
 
+@pytest.mark.parametrize(
+    ("written", "tools"),
+    [
+        ("Read, Grep", ("Read", "Grep")),
+        ("Bash(git log:*, x), Read", ("Bash(git log:*, x)", "Read")),
+        (["Read"], ("Read",)),
+        ("", ()),
+    ],
+)
+def test_tools(written: object, tools: tuple[str, ...]) -> None:
+    obj = {"bottles": {"dev": {}}, "agents": {"a": {"bottle": "dev", "tools": written}}}
+    assert Manifest.from_json_obj(obj).agents["a"].tools == tools
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", "--mcp-config=x"),
+        ("model", "opus --x"),
+        ("name", "-x"),
+        ("tools", "Read, --x"),
+        ("tools", ["--x"]),
+        ("memory", ["user"]),
+        ("prompt", "a\ud800"),
+        ("prompt", "a\0"),
+        ("description", 1),
+        ("git", {"user": {"name": "a <b>"}}),
+        ("git", {"repos": {}}),
+    ],
+)
+def test_what_an_agent_cannot_say(key: str, value: object) -> None:
+    assert len(lines({"bottles": {"dev": {}}, "agents": {"a": {"bottle": "dev", key: value}}})) == 1
+
+
 def test_very_many_problems_are_cut() -> None:
     with pytest.raises(ManifestError) as refused:
         Manifest.from_json_obj(bottle(env={f"A{number}": 1 for number in range(900)}))

@@ -154,6 +154,7 @@ MALFORMED = {
     "bytes after the extensions": records(message(body(server_name(b"a.example")) + b"!")),
     "an extension past the end": hello(server_name(b"a.example")[:-1]),
     "bytes after the message": records(PARTS + b"\x0b"),
+    "bytes after a message without extensions": records(message(body(None)) + b"\0\0"),
     "two hellos in one record": records(PARTS * 2),
     "another handshake message": records(message(b"", kind=2)),
     "another record in between": records(PARTS[:20]) + records(PARTS[20:], kind=23),

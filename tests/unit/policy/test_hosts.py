@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
@@ -214,12 +215,15 @@ def test_not_public(address: str) -> None:
     assert not is_public_address(address)
 
 
+def test_an_address_with_a_zone_is_one_of_this_machine() -> None:
+    assert not is_public_address(IPv6Address("2606:4700::1111%eth0"))
+
+
 @settings(deadline=None)
 @given(st.ip_addresses())
-def test_public_is_never_wider_than_the_standard_library_says(address: object) -> None:
-    from ipaddress import IPv4Address, IPv6Address
-
-    assert isinstance(address, (IPv4Address, IPv6Address))
+def test_public_is_never_wider_than_the_standard_library_says(
+    address: IPv4Address | IPv6Address,
+) -> None:
     if is_public_address(address):
         assert address.is_global
         assert not address.is_multicast

@@ -140,6 +140,7 @@ def test_a_decoy_host_header(line: bytes) -> None:
         head(b"api.example.org\0.evil.example:443"),
         head("äpi.example.org:443".encode()),
         head(b"api.example.org:443", b"X: a\0b"),
+        head(b"api.example.org:443", b"X: a\rHost: evil.test"),
         head(b"api.example.org:443", b"Host : api.example.org"),
         head(b"api.example.org:443", b"X: a", b" folded"),
         head(b"api.example.org:443", b"no colon"),

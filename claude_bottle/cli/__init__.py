@@ -1,0 +1,61 @@
+"""The command line: finds the subcommand's module and nothing else, so that each command loads only its own.
+
+Invariant: what a user does wrong ends as one short message with a hint and an exit code; never as a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "demo": "the tour: real Claude Code in a real bottle, without an account",
+    "start": "start an agent in a bottle and attach to it",
+    "run": "run an agent on one prompt, hand its work over, and end",
+    "exec": "run a command inside a running bottle",
+    "stop": "end bottles; their state is preserved",
+    "list": "what runs, and what there is",
+    "logs": "what a bottle's sidecars decided and said",
+    "diff": "what an agent changed",
+    "pull": "take an agent's work into refs/bottles/<slug>/",
+    "doctor": "what this host can do, and how to mend what it cannot",
+    "info": "what an agent is and may do",
+    "init": "write a first bottle and a first agent",
+}
+_MODULES = {"exec": "exec_", "list": "list_"}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"usage: claude-bottle COMMAND ...\n\n{rows}\n\nclaude-bottle COMMAND --help says more."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage() + "\n")
+        return 0 if given else 2
+    if given[0] in ("-V", "--version", "version"):
+        from claude_bottle import __version__
+
+        sys.stdout.write(f"claude-bottle {__version__}\n")
+        return 0
+    if given[0] not in COMMANDS:
+        return _unknown(given[0])
+    from importlib import import_module
+
+    from claude_bottle.cli.runner import run_command
+
+    name = _MODULES.get(given[0], given[0])
+    return run_command(given[0], import_module(f"claude_bottle.cli.{name}"), given[1:])
+
+
+def _unknown(name: str) -> int:
+    import difflib
+
+    from claude_bottle.text import shown
+
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "claude-bottle --help lists the commands"
+    sys.stderr.write(f"claude-bottle: there is no command {shown(name)!r}\n  {hint}\n")
+    return 2

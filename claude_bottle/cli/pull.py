@@ -1,0 +1,27 @@
+"""Take an agent's work into this repository as refs/bottles/SLUG/..., where nothing looks by itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from claude_bottle.cli.screen import Screen
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slug")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(options: argparse.Namespace, screen: Screen) -> int:
+    from claude_bottle.operations.context import system_context
+    from claude_bottle.operations.work import pull
+
+    _, work = pull(system_context(), options.slug, screen.step)
+    if options.json:
+        screen.put_json({"slug": options.slug, "work": [{"ref": ref, "commit": commit} for ref, commit in work.refs]})
+        return 0
+    for ref, commit in work.refs:
+        screen.put_row((commit, ref))
+    if not work.refs:
+        screen.say(f"{options.slug} has changed nothing yet")
+    return 0

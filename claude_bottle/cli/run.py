@@ -1,0 +1,60 @@
+"""Run an agent on one prompt without a terminal; then its work is handed over and the bottle ends.
+
+The exit status is claude's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from claude_bottle.cli.launching import add_launch_options, launch_agreed, options_from, report
+from claude_bottle.cli.screen import Screen
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agent")
+    parser.add_argument("-p", "--prompt", required=True, metavar="PROMPT", help="what to do; - reads standard input")
+    add_launch_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the answer's text")
+    parser.add_argument("--timeout", metavar="TIME", default="1h", help="such as 90s, 10m or 2h (default 1h)")
+
+
+def run(options: argparse.Namespace, screen: Screen) -> int:
+    import sys
+
+    from claude_bottle.operations.context import system_context
+    from claude_bottle.operations.decisions import summary
+    from claude_bottle.operations.headless import ask_claude, seconds
+    from claude_bottle.operations.settle import settle
+
+    timeout = seconds(options.timeout)
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    context = system_context()
+    launched = launch_agreed(context, screen, options_from(options), yes=options.yes)
+    if launched is None:
+        return 0
+    answer = None
+    try:
+        answer = ask_claude(context.runner, launched.bottle, launched.claude_arguments, prompt, timeout)
+    finally:
+        counted = summary(launched.paths.decisions)
+        settled = settle(context, launched.metadata, launched.bottle, keep=answer is None or answer.status != 0)
+        report(screen, settled)
+    if options.json:
+        screen.put_json(
+            {
+                "slug": settled.slug,
+                "status": answer.status,
+                "result": answer.result,
+                "text": answer.text,
+                "work": [{"ref": ref, "commit": commit} for ref, commit in settled.work.refs],
+                "decisions": counted,
+                "preserved": settled.preserved,
+                "problems": list(settled.problems),
+            }
+        )
+    else:
+        screen.put_bytes(answer.text.encode() + b"\n")
+    if answer.complaint:
+        screen.say(f"claude: {answer.complaint}")
+    return answer.status or (1 if settled.problems else 0)

@@ -1,0 +1,75 @@
+"""Runs one subcommand: its options, its errors, its exit status.
+
+Signals that end a command become exceptions, so that whatever it holds is unwound; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from types import FrameType, ModuleType
+from typing import NoReturn
+
+from claude_bottle.cli.screen import Screen
+from claude_bottle.errors import EXIT_FAILED, EXIT_USAGE, BottleError
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(BaseException):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}\n  {self.prog} --help says what it takes\n")
+        sys.exit(EXIT_USAGE)
+
+
+def run_command(name: str, module: ModuleType, arguments: list[str]) -> int:
+    """`module` has `configure(parser)` and `run(options, screen) -> int`."""
+    parser = _Parser(prog=f"claude-bottle {name}", description=module.__doc__, formatter_class=_formatter)
+    module.configure(parser)
+    screen = Screen(sys.stdout, sys.stderr)
+    for number in _ENDING:
+        signal.signal(number, _raise_ended)
+    try:
+        options = parser.parse_args(arguments)
+        status = int(module.run(options, screen))
+        sys.stdout.flush()
+        return status
+    except BottleError as error:
+        screen.error(error)
+        return error.exit_code
+    except Ended as ended:
+        screen.say(f"ended by signal {ended.status - 128}")
+        return ended.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody listens: nothing is left to say
+        return EXIT_FAILED
+    except OSError as error:
+        screen.error(BottleError(f"{error.strerror or error}: {error.filename or 'the operating system refused'}", _hint(error)))
+        return EXIT_FAILED
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, width=100)
+
+
+def _hint(error: OSError) -> str | None:
+    import errno
+
+    hints = {errno.ENOSPC: "the disk is full: make room and try again", errno.EROFS: "the file system is read-only"}
+    return hints.get(error.errno or 0)
+
+
+def _raise_ended(number: int, _: FrameType | None) -> NoReturn:
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_DFL)
+    raise Ended(number)

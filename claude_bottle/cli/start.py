@@ -1,0 +1,44 @@
+"""Start an agent in a bottle and attach to it.
+
+The plan is shown first; nothing starts before you say yes. When claude ends with status 0 its work is handed over
+and the bottle's state removed; otherwise the state is preserved.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from claude_bottle.cli.launching import add_launch_options, launch_agreed, options_from, refuse_arguments, report
+from claude_bottle.cli.screen import Screen
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agent")
+    add_launch_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+    parser.add_argument("--detach", action="store_true", help="start the bottle, print its slug, and leave it running")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="-- CLAUDE ARGS", help="more options for claude")
+
+
+def run(options: argparse.Namespace, screen: Screen) -> int:
+    import sys
+
+    from claude_bottle.errors import UsageError
+    from claude_bottle.operations.context import system_context
+    from claude_bottle.operations.settle import settle
+
+    arguments = refuse_arguments(options.arguments)
+    if not (options.detach or options.dry_run or sys.stdin.isatty()):
+        raise UsageError("claude needs a terminal", "add --detach, or use claude-bottle run AGENT -p PROMPT")
+    context = system_context()
+    launched = launch_agreed(context, screen, options_from(options, arguments), yes=options.yes, dry=options.dry_run)
+    if launched is None:
+        return 0
+    if options.detach:
+        screen.put(launched.metadata.slug)
+        return 0
+    screen.say(f"attached to {launched.metadata.slug}")
+    status = launched.bottle.exec_claude([*launched.claude_arguments, *arguments], tty=True)
+    settled = settle(context, launched.metadata, launched.bottle, keep=status != 0)
+    report(screen, settled)
+    return status

@@ -1,0 +1,33 @@
+"""End bottles from any process: their work is bundled and taken over, their transcript kept, their state preserved."""
+
+from __future__ import annotations
+
+import argparse
+
+from claude_bottle.cli.screen import Screen
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slugs", nargs="+", metavar="SLUG")
+
+
+def run(options: argparse.Namespace, screen: Screen) -> int:
+    from claude_bottle.cli.launching import report
+    from claude_bottle.errors import EXIT_FAILED, EXIT_OK, BottleError
+    from claude_bottle.operations.context import system_context
+    from claude_bottle.operations.settle import stop
+
+    context = system_context()
+    status = EXIT_OK
+    for slug in options.slugs:
+        try:
+            settled, was_running = stop(context, slug)
+        except BottleError as error:
+            screen.error(error)
+            status = error.exit_code
+            continue
+        screen.say(f"{slug} {'stopped' if was_running else 'was not running'}")
+        report(screen, settled)
+        if settled.problems:
+            status = EXIT_FAILED
+    return status

@@ -1,0 +1,104 @@
+"""Finding agents: what runs, what is preserved, what the manifest declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_bottle.errors import BottleError
+from claude_bottle.operations.context import Context
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.base import Bottle
+
+Value = str | float | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of `list`: every value by name, and the names of those that stand in the text form."""
+
+    values: tuple[tuple[str, Value], ...]
+    columns: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Value]:
+        return dict(self.values)
+
+    def fields(self) -> tuple[str, ...]:
+        found = self.as_dict()
+        return tuple(_as_text(found[name]) for name in self.columns)
+
+
+Listing = tuple[list[Row], list[str]]  # rows, warnings
+
+
+def _as_text(value: Value) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def active(context: Context) -> Listing:
+    """Everything that runs. Without a state folder nothing can: no backend has to be asked."""
+    from claude_bottle.state.paths import list_slugs
+
+    if not list_slugs(context.home):
+        return [], []
+    from claude_bottle.backend import enumerate_active_agents
+
+    rows, warnings = [], []
+    for agent in enumerate_active_agents(context.home.state):
+        if agent.warning:
+            warnings.append(f"{agent.backend_name} {agent.slug}: {agent.warning}")
+        values: tuple[tuple[str, Value], ...] = (
+            ("backend", agent.backend_name),
+            ("slug", agent.slug),
+            ("agent", agent.agent_name),
+            ("services", agent.services),
+            ("started_at", agent.started_at),
+        )
+        rows.append(Row(values, ("backend", "slug", "agent", "services")))
+    return rows, warnings
+
+
+def preserved(context: Context) -> Listing:
+    """State folders whose bottle does not run, broken ones included."""
+    from claude_bottle.state import store
+
+    running = {str(row.as_dict()["slug"]) for row in active(context)[0]}
+    rows, warnings = [], []
+    for found in store.read_all(context.home):
+        if found.slug in running:
+            continue
+        if isinstance(found, store.Broken):
+            warnings.append(f"{found.slug}: {found.reason}")
+            values: tuple[tuple[str, Value], ...] = (("backend", "-"), ("slug", found.slug), ("agent", "-"))
+        else:
+            values = (("backend", found.backend), ("slug", found.slug), ("agent", found.agent), ("origin", found.origin))
+        rows.append(Row(values, ("backend", "slug", "agent")))
+    return rows, warnings
+
+
+def declared(context: Context, what: str) -> Listing:
+    """The manifest's agents or bottles. Raises ManifestError."""
+    from claude_bottle.manifest.load import load_manifest
+
+    loaded = load_manifest(context.home.root, context.folder)
+    if what == "bottles":
+        names = [name for name, bottle in loaded.manifest.bottles.items() if not bottle.anonymous]
+        return [Row((("bottle", name),), ("bottle",)) for name in sorted(names)], list(loaded.warnings)
+    rows = []
+    for name, agent in sorted(loaded.manifest.agents.items()):
+        values = (("agent", name), ("bottle", agent.bottle), ("description", agent.description or ""))
+        rows.append(Row(values, ("agent", "bottle", "description")))
+    return rows, list(loaded.warnings)
+
+
+def running_bottle(context: Context, slug: str) -> Bottle:
+    """Raises NotFoundError for an unknown slug, BottleError for one that does not run."""
+    from claude_bottle.backend import load_backend
+    from claude_bottle.state import store
+
+    metadata = store.load(context.home, slug)
+    bottle = load_backend(metadata.backend).find(metadata, context.home.bottle(slug))
+    if bottle is None:
+        raise BottleError(f"{slug} is not running", f"its work: claude-bottle pull {slug}")
+    return bottle

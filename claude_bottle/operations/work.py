@@ -1,0 +1,52 @@
+"""`diff` and `pull`: the work of a bottle, whether it runs, was stopped, or died."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from claude_bottle.backend import load_backend
+from claude_bottle.backend.base import Progress
+from claude_bottle.errors import BottleError, UsageError
+from claude_bottle.operations import handover
+from claude_bottle.operations.context import Context
+from claude_bottle.operations.launch import revive
+from claude_bottle.operations.prepare import prepare_again
+from claude_bottle.state import store
+from claude_bottle.state.metadata import Metadata
+
+
+def pull(context: Context, slug: str, progress: Progress) -> tuple[Metadata, handover.Work]:
+    """Brings the newest work into `refs/bottles/<slug>/`. Raises BottleError.
+
+    A bottle that died before its work was captured is started once more, without anybody in it, to make the bundle:
+    host git never reads what an agent wrote in place.
+    """
+    metadata = store.load(context.home, slug)
+    paths = context.home.bottle(slug)
+    if not metadata.branch:
+        raise UsageError(
+            f"{slug} has no git branch of its own: its workspace is {metadata.workspace!r}",
+            f"look at {paths.workspace}" if metadata.workspace == "copy" else None,
+        )
+    with store.locked(paths):
+        bottle = load_backend(metadata.backend).find(metadata, paths)
+        if bottle is not None:
+            bundle = handover.capture(bottle, metadata, paths)
+        else:
+            bundle = handover.captured(paths) or _capture_dead(context, metadata, progress)
+    if bundle is None:
+        return metadata, handover.Work(())
+    return metadata, handover.fetch(context.runner, bundle, metadata)
+
+
+def _capture_dead(context: Context, metadata: Metadata, progress: Progress) -> Path | None:
+    paths = context.home.bottle(metadata.slug)
+    launched = revive(context, prepare_again(context, metadata), progress, _nobody_asks)
+    try:
+        return handover.capture(launched.bottle, metadata, paths)
+    finally:
+        launched.bottle.stop()
+
+
+def _nobody_asks(question: str) -> str:
+    raise BottleError("this bottle's environment has to be asked for", "resume it, then pull")

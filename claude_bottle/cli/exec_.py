@@ -16,7 +16,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--interactive", action="store_true", help="accepted for habit: input is always passed on")
     parser.add_argument("-w", "--directory", metavar="DIR", default=None, help="start there instead of ~/workspace")
     parser.add_argument("slug")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND ...")
+    parser.usage = "claude-bottle exec [-h] [-t | -T] [-w DIR] SLUG [--] COMMAND ..."
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options may stand before or after the slug; the first other word, or what follows `--`, is the command."""
+    slug_seen, at = False, 0
+    while at < len(arguments):
+        word = arguments[at]
+        if word == "--":
+            return arguments[:at], arguments[at + 1 :]
+        if word in ("-w", "--directory"):
+            at += 1
+        elif not word.startswith("-"):
+            if slug_seen:
+                return arguments[:at], arguments[at:]
+            slug_seen = True
+        at += 1
+    return arguments, []
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
@@ -28,7 +45,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.operations.agents import running_bottle
     from claude_bottle.operations.context import system_context
 
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    command = options.rest
     if not command:
         raise UsageError("there is no command to run", "claude-bottle exec SLUG -- COMMAND")
     interactive = sys.stdin.isatty() and sys.stdout.isatty()

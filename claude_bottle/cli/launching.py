@@ -68,9 +68,7 @@ def report(screen: Screen, settled: Settled) -> None:
 
 
 def refuse_arguments(given: list[str]) -> tuple[str, ...]:
-    """What stands after `--`, for claude."""
-    if given and given[0] == "--":
-        given = given[1:]
+    """Words for claude, less what a bottle always gives it."""
     if "--dangerously-skip-permissions" in given:
         raise UsageError("--dangerously-skip-permissions is given already")
     return tuple(given)

@@ -33,14 +33,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run_command(name: str, module: ModuleType, arguments: list[str]) -> int:
-    """`module` has `configure(parser)` and `run(options, screen) -> int`."""
+    """`module` has `configure(parser)` and `run(options, screen) -> int`.
+
+    One that hands words on to another program also has `split(arguments)`, which tells its own from those.
+    """
     parser = _Parser(prog=f"claude-bottle {name}", description=module.__doc__, formatter_class=_formatter)
     module.configure(parser)
     screen = Screen(sys.stdout, sys.stderr)
     for number in _ENDING:
         signal.signal(number, _raise_ended)
     try:
-        options = parser.parse_args(arguments)
+        own, rest = module.split(arguments) if hasattr(module, "split") else (arguments, [])
+        options = parser.parse_args(own)
+        options.rest = rest
         status = int(module.run(options, screen))
         sys.stdout.flush()
         return status

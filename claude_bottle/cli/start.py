@@ -17,7 +17,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_launch_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
     parser.add_argument("--detach", action="store_true", help="start the bottle, print its slug, and leave it running")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="-- CLAUDE ARGS", help="more options for claude")
+    parser.epilog = "What stands after -- goes to claude."
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
@@ -27,7 +32,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.settle import settle
 
-    arguments = refuse_arguments(options.arguments)
+    arguments = refuse_arguments(options.rest)
     if not (options.detach or options.dry_run or sys.stdin.isatty()):
         raise UsageError("claude needs a terminal", "add --detach, or use claude-bottle run AGENT -p PROMPT")
     context = system_context()

@@ -43,8 +43,8 @@ if [ -n "$(git status --porcelain | head -c 1)" ]; then
     commit=$(git commit-tree ${parent:+-p "$parent"} -m "not committed in the bottle" "$tree")
     git update-ref refs/claude-bottle/uncommitted "$commit"
 fi
-if [ -z "$(git for-each-ref --count=1 refs/heads refs/claude-bottle/uncommitted ${1:+--no-contained-by} ${1:+"$1"} 2>/dev/null)" ]
-then exit 0; fi
+new=$(git rev-list --max-count=1 --branches --glob=refs/claude-bottle/uncommitted ${1:+"^$1"})
+if [ -z "$new" ]; then exit 0; fi
 exec git bundle create --quiet - --branches --glob=refs/claude-bottle/uncommitted ${1:+"^$1"}
 """
 

@@ -188,7 +188,9 @@ class Rig:
 
     def lines(self, **fields: object) -> list[Mapping[str, object]]:
         return [
-            event for event in list(self.events) if all(event.get(key) == value for key, value in fields.items())
+            event
+            for event in list(self.events)
+            if all(event.get(key) == value for key, value in fields.items())
         ]
 
     def line(self, **fields: object) -> Mapping[str, object]:

@@ -16,7 +16,9 @@ from claude_bottle.errors import BottleError
 if TYPE_CHECKING:
     import subprocess
 
-_STDERR_LIMIT = 1 << 20
+_STDERR_LIMIT = 1 << 16  # bytes of complaints that are kept: the last ones
+_CHUNK = 1 << 20
+_TICK = 0.05  # seconds after which a program's end is noticed where something else holds its pipes
 _ALWAYS = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 
 
@@ -72,7 +74,7 @@ class SystemRunner:
         import subprocess
         import tempfile
 
-        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
+        with tempfile.TemporaryFile() as stdin:
             stdin.write(command.stdin)
             stdin.seek(0)
             try:
@@ -80,43 +82,59 @@ class SystemRunner:
                     command.argv,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
-                    stderr=stderr,
+                    stderr=subprocess.PIPE,
                     cwd=command.cwd,
                     env=environment_for(command, self.host_environment),
                 )
-            except FileNotFoundError as error:
-                raise ProgramMissing(f"{command.argv[0]} was not found", f"install {command.argv[0]}") from error
+            except OSError as error:
+                raise _cannot_start(command, error) from error
             with process:
                 try:
-                    stdout = _read_all(process, command)
+                    stdout, stderr = _collect(process, command)
                 except BaseException:
                     process.kill()
                     raise
-            stderr.seek(0)
-            return Result(process.returncode, stdout, stderr.read(_STDERR_LIMIT))
+            return Result(process.returncode, stdout, stderr)
 
 
-def _read_all(process: subprocess.Popen[bytes], command: Command) -> bytes:
-    """All output until the program ends. A program may be hostile: there is a limit to its size and time."""
+def _cannot_start(command: Command, error: OSError) -> BottleError:
+    name = command.argv[0]
+    if isinstance(error, FileNotFoundError) and not (command.cwd and error.filename == command.cwd):
+        return ProgramMissing(f"{name} was not found", f"install {name}")
+    return BottleError(f"{name} cannot be started: {error.filename}: {error.strerror}")
+
+
+def _collect(process: subprocess.Popen[bytes], command: Command) -> tuple[bytes, bytes]:
+    """Output and the last complaints, until the program ends. It may be hostile: size and time have limits.
+
+    Both are read all the time, as a program that cannot write does not end. When it has ended, what it left
+    in the background may still hold the pipes and is not waited for.
+    """
     import select
     import time
 
     assert process.stdout is not None
+    assert process.stderr is not None
+    stdout, stderr = process.stdout.fileno(), process.stderr.fileno()
     deadline = time.monotonic() + command.timeout
-    parts: list[bytes] = []
-    size = 0
+    output, complaints, still_open = bytearray(), bytearray(), [stdout, stderr]
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+        ended = process.poll() is not None  # asked first: all that it wrote is then in the pipes
+        ready = select.select(still_open, [], [], 0.0 if ended else _TICK)[0]
+        if ended and not ready:
+            return bytes(output), bytes(complaints)
+        if not ended and time.monotonic() > deadline:
             raise BottleError(f"{command.argv[0]} did not end within {command.timeout:.0f} s")
-        part = os.read(process.stdout.fileno(), 1 << 20)
-        if not part:
-            process.wait(max(1.0, deadline - time.monotonic()))
-            return b"".join(parts)
-        size += len(part)
-        if size > command.limit:
+        for descriptor in ready:
+            part = os.read(descriptor, _CHUNK)
+            if not part:
+                still_open.remove(descriptor)
+            elif descriptor == stdout:
+                output += part
+            else:
+                complaints = (complaints + part)[-_STDERR_LIMIT:]
+        if len(output) > command.limit:
             raise BottleError(f"{command.argv[0]} said more than {command.limit >> 20} MiB")
-        parts.append(part)
 
 
 def environment_for(command: Command, host: Mapping[str, str]) -> dict[str, str]:

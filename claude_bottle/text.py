@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import unicodedata
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+# Letters, marks and symbols without a shape: Unicode's Default_Ignorable_Code_Point, the empty Braille cell.
+_SHAPELESS = {
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+}
 
 
 def shown(text: object, limit: int = 200) -> str:
     """`text` on one line: what cannot be seen as itself stands as `\\xNN`, `\\uNNNN` or `\\UNNNNNNNN`."""
     raw = str(text)
-    cut = raw[:limit]
-    line = "".join(_escaped(char) if _is_hidden(char) else char for char in cut)
-    return line + "…" if len(raw) > limit else line
+    line = "".join(_escaped(char) if _is_hidden(char) else char for char in raw[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def shown_lines(text: object, limit: int = 4000, lines: int = 200) -> str:
@@ -31,7 +36,10 @@ def plural(count: int, noun: str) -> str:
 
 
 def _is_hidden(char: str) -> bool:
-    return unicodedata.category(char) in _HIDDEN
+    code = ord(char)
+    if 0x20 <= code < 0x7F:
+        return False
+    return code in _SHAPELESS or unicodedata.category(char) in _HIDDEN
 
 
 def _escaped(char: str) -> str:

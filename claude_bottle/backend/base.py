@@ -164,7 +164,8 @@ class Bottle(ABC):
         """Writes a file inside, as the bottle's user. Raises BottleError."""
         from claude_bottle.errors import BottleError
 
-        done = self.exec(["sh", "-c", 'mkdir -p "${1%/*}" && cat > "$1"', "sh", target], stdin=data)
+        script = 'mkdir -p -- "$(dirname -- "$1")" && cat > "$1"'
+        done = self.exec(["sh", "-c", script, "sh", target], stdin=data)
         if done.status != 0:
             raise BottleError(f"cannot write {target} in {self.slug}: {done.complaint}")
 

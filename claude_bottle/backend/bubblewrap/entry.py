@@ -3,12 +3,13 @@
 The keeper holds a record lock on `lock` for as long as the bottle lives and writes `entry`, a line a fact:
 
     init PID STARTTIME        the bottle's first process
-    anchor PID                the program that carries the bottle's environment
+    anchor PID STARTTIME      the program that carries the bottle's environment
     cgroup DIRECTORY          any number
     rlimit NAME VALUE         any number
 
-Invariant: nothing here trusts a bare process number; the kernel names the lock's holder, and a pidfd
-with its start time pins the first process while its namespaces are opened.
+Invariant: nothing here trusts a bare process number; the kernel names the lock's holder, and start times
+tell the bottle's two processes from later ones with their numbers. The environment is the anchor's memory,
+which the bottle can write: it is bounded.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from claude_bottle.backend.bubblewrap import linux
 
 LOCK, ENTRY, FILTER = "lock", "entry", "seccomp.bpf"
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: fcntl_locking(2)
+_MAX_ENVIRONMENT = 2 << 20  # bytes; execve(2) takes no more by default
 _KINDS = (
     ("mnt", linux.CLONE_NEWNS),
     ("net", linux.CLONE_NEWNET),
@@ -45,6 +47,7 @@ class Facts:
     init: int
     born: str
     anchor: int
+    anchor_born: str
     cgroups: tuple[str, ...] = ()
     rlimits: tuple[tuple[str, int], ...] = ()
 
@@ -89,7 +92,7 @@ def start_time(pid: int) -> str:
 
 
 def render(facts: Facts) -> str:
-    lines = [f"init {facts.init} {facts.born}", f"anchor {facts.anchor}"]
+    lines = [f"init {facts.init} {facts.born}", f"anchor {facts.anchor} {facts.anchor_born}"]
     lines += [f"cgroup {directory}" for directory in facts.cgroups]
     lines += [f"rlimit {name} {value}" for name, value in facts.rlimits]
     return "\n".join(lines) + "\n"
@@ -104,6 +107,7 @@ def parse(text: str) -> Facts:
             init=int(by_key["init"][0]),
             born=by_key["init"][1],
             anchor=int(by_key["anchor"][0]),
+            anchor_born=by_key["anchor"][1],
             cgroups=tuple(" ".join(line[1:]) for line in words if line[0] == "cgroup"),
             rlimits=tuple((line[1], int(line[2])) for line in words if line[0] == "rlimit"),
         )
@@ -141,7 +145,9 @@ def open_doors(run: str) -> Doors:
             ),
             rlimits=tuple((getattr(resource, name), value) for name, value in facts.rlimits),
         )
-        signal.pidfd_send_signal(pidfd, 0)  # still the same process: all of the above was the bottle's
+        if start_time(facts.anchor) != facts.anchor_born:
+            raise NotRunning("its anchor is gone")
+        signal.pidfd_send_signal(pidfd, 0)  # still the same processes: all of the above was the bottle's
         os.close(pidfd)
     except (ProcessLookupError, FileNotFoundError) as error:
         raise NotRunning("it has just ended") from error
@@ -149,7 +155,11 @@ def open_doors(run: str) -> Doors:
 
 
 def _environment_of(pid: int) -> dict[bytes, bytes]:
-    pairs = (item.partition(b"=") for item in _read(f"/proc/{pid}/environ").split(b"\0"))
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        content = file.read(_MAX_ENVIRONMENT + 1)
+    if len(content) > _MAX_ENVIRONMENT:
+        raise NotRunning("its environment was tampered with")
+    pairs = (item.partition(b"=") for item in content.split(b"\0"))
     found = {name: value for name, equals, value in pairs if equals}
     if not found:
         raise NotRunning("its environment cannot be read")

@@ -164,6 +164,7 @@ def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
         init=bottle.init,
         born=entry.start_time(bottle.init),
         anchor=bottle.anchor,
+        anchor_born=entry.start_time(bottle.anchor),
         cgroups=tuple(spec["cgroups"]),
         rlimits=tuple((name, value) for name, value in spec["rlimits"]),
     )

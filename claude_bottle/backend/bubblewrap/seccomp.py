@@ -4,7 +4,8 @@ Theory: an agent's tools need nearly every ordinary call, so this is a deny list
 A foreign architecture or an unknown number gets ENOSYS: what is newer than this table is refused.
 Calls that make namespaces, mounts, keys, modules or BPF, or that reach rarely audited kernel surface, get
 EPERM; where programs know how to do without (clone3, io_uring) they get ENOSYS. Sockets exist only
-of the local, IP and route kinds, as AF_VSOCK ignores network namespaces and would be a way out.
+of the local, IP and route kinds, as AF_VSOCK ignores network namespaces and would be a way out; pairs of
+sockets only of the local kind, as asking for another loads and enters that family's code all the same.
 No ioctl types into a terminal.
 
 Sources: seccomp(2), linux/audit.h, asm/unistd_64.h, asm-generic/unistd.h.
@@ -16,14 +17,16 @@ import struct
 
 _LOAD, _IF_EQUAL, _IF_GREATER_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
-_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # in struct seccomp_data, low halves
+_EPERM, _ENOSYS, _EPROTONOSUPPORT, _EAFNOSUPPORT = 1, 38, 93, 97
+_NUMBER, _ARCHITECTURE = 0, 4  # in struct seccomp_data
+_ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_2 = 16, 24, 32  # their low halves
 
 _AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _FIRST_UNKNOWN = 463  # mseal is 462; both tables are one from 424 on
 _NEW_NAMESPACE = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_NETLINK_ROUTE = 0
 
 _FORBIDDEN = """
 acct 163 89               add_key 248 217           adjtimex 159 171          bpf 321 280
@@ -47,6 +50,7 @@ clone3 435 435            io_uring_setup 425 425    io_uring_enter 426 426    io
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
+_SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 
 
 class UnsupportedMachine(ValueError):
@@ -81,6 +85,7 @@ def compile_filter(machine: str) -> bytes:
     program += _judged(_CLONE[machine], _clone_rules())
     program += _judged(_IOCTL[machine], _ioctl_rules())
     program += _judged(_SOCKET[machine], _socket_rules())
+    program += _judged(_SOCKETPAIR[machine], _family_rules(_AF_UNIX))
     program.append(_statement(_RETURN, _ALLOW))
     return b"".join(program)
 
@@ -97,10 +102,20 @@ def _ioctl_rules() -> list[bytes]:
 
 
 def _socket_rules() -> list[bytes]:
-    allowed = _statement(_RETURN, _ALLOW)
+    route_only = [
+        _statement(_LOAD, _ARGUMENT_2),
+        *_when(_IF_EQUAL, _NETLINK_ROUTE, _statement(_RETURN, _ALLOW)),
+        _errno(_EPROTONOSUPPORT),
+    ]
+    rules = _family_rules(_AF_UNIX, _AF_INET, _AF_INET6)
+    return [*rules[:-1], _jump(_IF_EQUAL, _AF_NETLINK, 0, len(route_only)), *route_only, rules[-1]]
+
+
+def _family_rules(*families: int) -> list[bytes]:
+    """Allows these families; the last instruction refuses all others."""
     rules = [_statement(_LOAD, _ARGUMENT_0)]
-    for family in _FAMILIES:
-        rules += _when(_IF_EQUAL, family, allowed)
+    for family in families:
+        rules += _when(_IF_EQUAL, family, _statement(_RETURN, _ALLOW))
     return [*rules, _errno(_EAFNOSUPPORT)]
 
 

@@ -80,8 +80,14 @@ class BundlePlan:
 
     leaves: Mapping[str, CertAndKey] = field(repr=False)
     credentials: Mapping[str, str] = field(repr=False)  # by `str(SecretRef)`; they never enter the bottle
-    envoy: str  # the program
-    authorities: str  # the host's file of certificate authorities, which upstream servers are checked by
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyFiles:
+    """Host paths: the program, and the certificate authorities that upstream servers are checked by."""
+
+    binary: str
+    authorities: str
 
 
 MakeBundle = Callable[[], BundlePlan]  # also fills the state folder; called while the keeper comes up
@@ -197,7 +203,9 @@ class BottleBackend(ABC):
         """Raises BackendMissingError where `check` is not ok."""
 
     @abstractmethod
-    def launch(self, plan: BottlePlan, secrets: Secrets, bundle: MakeBundle, progress: Progress) -> Bottle:
+    def launch(
+        self, plan: BottlePlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress
+    ) -> Bottle:
         """Starts the bottle and its bundle; on any failure nothing is left running. Raises BottleError."""
 
     @abstractmethod

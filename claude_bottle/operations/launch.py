@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets
+from claude_bottle.backend.base import Bottle, BundlePlan, EnvoyFiles, Progress, Secrets
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.operations import claude, workspace
 from claude_bottle.operations.context import Context
@@ -82,12 +82,12 @@ def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, 
                 workspace.materialise(context.runner, prepared.workspace, prepared.paths)
                 _provision(context, prepared)
             steps.done("workspace")
-            plan, certificate = _bundle(context, prepared, credentials)
+            plan, certificate = _bundle(prepared, credentials)
             authority.append(certificate)
             steps.done("certificates")
             return plan
 
-        bottle = prepared.backend.launch(prepared.plan, secrets, make_bundle, progress)
+        bottle = prepared.backend.launch(prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress)
         steps = Steps(progress)
         proof = prove(bottle, prepared.plan.request.policy, authority[0], tuple(credentials.values()))
         steps.done(f"proved by {len(proof)} checks from inside")
@@ -108,10 +108,7 @@ def abandon(prepared: Prepared) -> None:
     store.remove(prepared.paths)
 
 
-def _bundle(context: Context, prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan, str]:
-    envoy = find_envoy(context.environment)
-    if envoy is None:
-        raise NotFoundError("there is no Envoy on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_ENVOY")
+def _bundle(prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan, str]:
     hosts = [chain.host for chain in inspected_chains(prepared.plan.request.policy)]
     authority = make_ca(f"claude-bottle {prepared.metadata.slug}")
     leaves: dict[str, CertAndKey] = make_leaves(authority, hosts)
@@ -119,8 +116,14 @@ def _bundle(context: Context, prepared: Prepared, credentials: dict[str, str]) -
     target = prepared.paths.root / "authorities.pem"
     target.write_bytes(merged)
     target.chmod(0o644)
-    plan = BundlePlan(leaves, credentials, str(envoy), str(prepared.authorities))
-    return plan, authority.cert_pem
+    return BundlePlan(leaves, credentials), authority.cert_pem
+
+
+def _envoy(context: Context, prepared: Prepared) -> EnvoyFiles:
+    binary = find_envoy(context.environment)
+    if binary is None:
+        raise NotFoundError("there is no Envoy on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_ENVOY")
+    return EnvoyFiles(str(binary), str(prepared.authorities))
 
 
 def _provision(context: Context, prepared: Prepared) -> None:

@@ -9,25 +9,31 @@ The bundle runs in its own folder (`run`), so that all socket paths are short an
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
+from contextlib import suppress
 from functools import partial
 
 from claude_bottle.errors import BottleError
 from claude_bottle.policy.routes import decide_connect, decide_request
-from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, BundleSpec
-from claude_bottle.sidecars.child import Child
+from claude_bottle.sidecars.bundle_spec import ENVOY_LOG, BundleSpec
+from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.decisions import DecisionLog
 from claude_bottle.sidecars.egress.authz import AuthzServer, Judge
 from claude_bottle.sidecars.egress.credentials import credentials_from
-from claude_bottle.sidecars.egress.envoy import AUTHZ_SOCKET, LISTENER_SOCKET, envoy_config
+from claude_bottle.sidecars.egress.envoy import (
+    AUTHZ_SOCKET,
+    CLUSTERS_FILE,
+    LISTENER_SOCKET,
+    LISTENERS_FILE,
+    envoy_clusters,
+    envoy_listeners,
+)
 from claude_bottle.sidecars.egress.gate import Gate, unix_stage
 from claude_bottle.sidecars.egress.outlets import inspected_chains, inspected_outlets
 from claude_bottle.sidecars.pipelock.dialler import Dialler
 from claude_bottle.sidecars.sockets import listen_unix
 
-ENVOY_LOG = "envoy.log"
 _ENVOY_SECONDS = 15.0
 _RESTARTS, _RESTART_WINDOW = 5, 60.0  # so many within so many seconds
 
@@ -35,10 +41,10 @@ _RESTARTS, _RESTART_WINDOW = 5, 60.0  # so many within so many seconds
 class Bundle:
     """Built from its spec, started once, closed once. `failed` is set when it can serve no longer."""
 
-    def __init__(self, spec: BundleSpec) -> None:
+    def __init__(self, spec: BundleSpec, envoy: Child) -> None:
         self._spec = spec
         self._log = DecisionLog(spec.decisions)
-        self._envoy: Child | None = None
+        self._envoy = envoy
         self._deaths: list[float] = []
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -58,10 +64,12 @@ class Bundle:
         )
         self._authz = AuthzServer(judge)
         await self._authz.serve(self._listen(AUTHZ_SOCKET))
+        self._envoy.on_exit(self._envoy_ended)
+        uid = self._spec.envoy_uid
+        write_for_envoy(CLUSTERS_FILE, envoy_clusters(policy, self._spec.authorities), uid)
+        write_for_envoy(LISTENERS_FILE, envoy_listeners(policy, self._spec.leaves), uid)
         if judge.chains:
-            config = envoy_config(policy, self._spec.leaves, self._spec.authorities)
-            self._write_private(ENVOY_CONFIG, json.dumps(config))
-            await self._start_envoy()
+            await self._envoy_answers()
 
     def open_gate(self, listener: socket.socket) -> None:
         policy = self._spec.policy
@@ -76,8 +84,7 @@ class Bundle:
 
     def close(self) -> None:
         """Ends Envoy; the sockets end with the process."""
-        if self._envoy is not None:
-            self._envoy.kill()
+        self._envoy.kill()
 
     def _listen(self, path: str) -> socket.socket:
         listener = listen_unix(path)
@@ -85,18 +92,14 @@ class Bundle:
             os.chown(path, self._spec.envoy_uid, self._spec.envoy_uid)
         return listener
 
-    def _write_private(self, path: str, text: str) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(text)
-        if self._spec.envoy_uid is not None:
-            os.chown(path, self._spec.envoy_uid, self._spec.envoy_uid)
-
-    async def _start_envoy(self) -> None:
-        if os.path.exists(LISTENER_SOCKET):
+    async def _restart_envoy(self) -> None:
+        with suppress(FileNotFoundError):
             os.unlink(LISTENER_SOCKET)
         self._envoy = Child(list(self._spec.envoy), ENVOY_LOG)
         self._envoy.on_exit(self._envoy_ended)
+        await self._envoy_answers()
+
+    async def _envoy_answers(self) -> None:
         deadline = asyncio.get_running_loop().time() + _ENVOY_SECONDS
         while not _answers(LISTENER_SOCKET):
             if self._envoy.status is not None or asyncio.get_running_loop().time() > deadline:
@@ -111,11 +114,11 @@ class Bundle:
         if len(self._deaths) > _RESTARTS:
             self._fail("Envoy keeps ending")
             return
-        self._restart = loop.create_task(self._start_envoy())
+        self._restart = loop.create_task(self._restart_envoy())
         self._restart.add_done_callback(self._restarted)
 
     def _restarted(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and self._envoy and self._envoy.status is None:
+        if not task.cancelled() and task.exception() is not None and self._envoy.status is None:
             self._fail("Envoy does not come up again")
 
     def _fail(self, reason: str) -> None:

@@ -13,7 +13,7 @@ from claude_bottle.policy.model import Policy
 from claude_bottle.policy.snapshot import policy_from_json, policy_to_json
 from claude_bottle.sidecars.egress.certs import CertAndKey
 
-ENVOY_CONFIG = "envoy.json"
+ENVOY_CONFIG, ENVOY_LOG = "envoy.json", "envoy.log"
 
 
 @dataclass(frozen=True, slots=True)

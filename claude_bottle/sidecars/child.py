@@ -1,4 +1,4 @@
-"""A program that serves beside the bundle, such as Envoy: started, watched, and never outliving it.
+"""Envoy, or whatever program serves beside the bundle: started, watched, and never outliving it.
 
 Invariant: the program gets SIGKILL from the kernel when the bundle dies; the shell in between closes the gap
 in which the bundle may already be dead, by comparing its parent (setpriv(1), prctl(2) PR_SET_PDEATHSIG).
@@ -6,11 +6,12 @@ in which the bundle may already be dead, by comparing its parent (setpriv(1), pr
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 _STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
 
@@ -33,28 +34,42 @@ class Child:
         self.pid = os.posix_spawnp(command[0], command, environment, file_actions=actions)
         self._pidfd = os.pidfd_open(self.pid)
         self.status: int | None = None
+        self._forget: Callable[[], object] = lambda: None
 
     def on_exit(self, call: Callable[[], None]) -> None:
         """Calls once, from the running loop, when the program has ended."""
+        import asyncio  # not above: Envoy is started while this is still being loaded
+
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
-            loop.remove_reader(self._pidfd)
+            self._forget()
             self._reap()
             call()
 
         loop.add_reader(self._pidfd, ended)
+        self._forget = lambda: loop.remove_reader(self._pidfd)
 
     def kill(self) -> None:
         """Ends it at once; fine if it has ended."""
         if self.status is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            with suppress(RuntimeError):
-                asyncio.get_running_loop().remove_reader(self._pidfd)
+            self._forget()
             self._reap()
 
     def _reap(self) -> None:
         _, status = os.waitpid(self.pid, 0)
         self.status = os.waitstatus_to_exitcode(status)
         os.close(self._pidfd)
+
+
+def write_for_envoy(path: str, content: Mapping[str, Any], uid: int | None) -> None:
+    """Replaces a file that Envoy reads; it sees the old one or the new one. `uid` is whom it runs as."""
+    temporary = f"{path}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w") as file:
+        json.dump(content, file)
+        if uid is not None:
+            os.fchown(file.fileno(), uid, uid)
+    os.rename(temporary, path)

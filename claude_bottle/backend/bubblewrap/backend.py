@@ -11,6 +11,7 @@ from claude_bottle.backend.base import (
     BottleBackend,
     BottlePlan,
     BottleRequest,
+    EnvoyFiles,
     MakeBundle,
     Progress,
     Readiness,
@@ -52,14 +53,14 @@ class BubblewrapBackend(BottleBackend):
         return plan_bottle(request, facts, randomness.randbelow(1 << 20))
 
     def launch(
-        self, plan: BottlePlan, secrets: Secrets, bundle: MakeBundle, progress: Progress
+        self, plan: BottlePlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress
     ) -> BubblewrapBottle:
         from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
         from claude_bottle.backend.bubblewrap.launch import start
         from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
 
         assert isinstance(plan, BubblewrapPlan)
-        keeper = start(plan, secrets, bundle, progress)
+        keeper = start(plan, secrets, envoy, bundle, progress)
         return BubblewrapBottle(plan.request.slug, plan.request.paths, self._runner, keeper)
 
     def find(self, metadata: Metadata, paths: BottlePaths) -> BubblewrapBottle | None:

@@ -14,27 +14,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from claude_bottle.backend.bubblewrap import entry, linux
-from claude_bottle.backend.bubblewrap.stage import Stage, enter_stage, from_json
-
-ANCHOR = ("/bin/sh", "-c", "echo; exec cat")  # says when it is up, then waits for its input to end
-_READY_SECONDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Bottle:
-    """The running bubblewrap: its process, the first process inside, and what holds it."""
-
-    process: int
-    init: int
-    anchor: int
-    hold: int  # the bottle ends when this descriptor closes
+from claude_bottle.backend.bubblewrap.birth import Bottle, await_bottle, open_listeners, spawn_bottle
+from claude_bottle.backend.bubblewrap.stage import from_json
+from claude_bottle.sidecars.child import Child, write_for_envoy
 
 
 class Reporter:
@@ -55,110 +42,6 @@ class Reporter:
             pass  # the starting command is gone; rule 2 decides what follows
 
 
-def spawn_bottle(
-    bwrap: str, arguments: list[str], stage: Stage, cgroups: list[str], filter_path: str
-) -> tuple[int, int, int, int]:
-    """Starts bubblewrap. Returns its process, the info pipe, the anchor's output and the anchor's input."""
-    info_out, info_in = os.pipe()
-    ready_out, ready_in = os.pipe()
-    hold_out, hold_in = os.pipe()
-    options = _memory_file("arguments", b"".join(item.encode() + b"\0" for item in arguments))
-    program = os.open(filter_path, os.O_RDONLY)
-    child = os.fork()
-    if child == 0:
-        try:
-            linux.die_with_parent()
-            linux.set_dumpable(True)  # else its own /proc files, which name its ids, are not its own
-            os.setsid()
-            for target, descriptor in ((0, hold_out), (1, ready_in)):
-                os.dup2(descriptor, target)
-            for directory in cgroups:
-                with open(os.path.join(directory, "cgroup.procs"), "w") as file:
-                    file.write("0")
-            enter_stage(stage)
-            for descriptor in (info_in, options, program):
-                os.set_inheritable(descriptor, True)
-            fixed = ["--info-fd", str(info_in), "--args", str(options), "--seccomp", str(program)]
-            os.execve(bwrap, [bwrap, *fixed, *ANCHOR], {})
-        except BaseException as error:
-            os.write(2, f"cannot start bubblewrap: {error}\n".encode())
-        finally:
-            os._exit(1)
-    for descriptor in (info_in, ready_in, hold_out, options, program):
-        os.close(descriptor)
-    return child, info_out, ready_out, hold_in
-
-
-def _memory_file(name: str, content: bytes) -> int:
-    descriptor = os.memfd_create(name)
-    os.write(descriptor, content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def await_bottle(process: int, info: int, ready: int, hold: int) -> Bottle:
-    """Waits until bubblewrap is set up and its anchor runs. Raises OSError when it is not to be."""
-    told = json.loads(_read_all(info, lambda data: data.rstrip().endswith(b"}")))
-    init = int(told["child-pid"])
-    _read_all(ready, lambda data: data.endswith(b"\n"))
-    os.close(info)
-    os.close(ready)
-    with open(f"/proc/{init}/task/{init}/children") as file:
-        anchor = int(file.read().split()[0])
-    return Bottle(process, init, anchor, hold)
-
-
-def _read_all(descriptor: int, complete: Any) -> bytes:
-    import select
-
-    data, deadline = b"", time.monotonic() + _READY_SECONDS
-    while not complete(data):
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise OSError("bubblewrap did not come up in time")
-        part = os.read(descriptor, 4096)
-        if not part:
-            raise OSError("bubblewrap ended at once; its last words are in the log")
-        data += part
-    return data
-
-
-def open_listeners(init: int, addresses: dict[str, tuple[str, int]]) -> dict[str, socket.socket]:
-    """Sockets that listen inside the bottle's network namespace, held outside.
-
-    A short-lived child joins the namespace, opens them and hands them over: unix(7), SCM_RIGHTS.
-    """
-    ours, theirs = socket.socketpair()
-    child = os.fork()
-    if child == 0:
-        try:
-            _enter_network(init)
-            opened = [socket.create_server(address, backlog=512) for address in addresses.values()]
-            socket.send_fds(theirs, [b"l"], [item.fileno() for item in opened])
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, f"cannot listen inside the bottle: {error}\n".encode())
-        finally:
-            os._exit(1)
-    theirs.close()
-    with ours:
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, len(addresses))
-    os.waitpid(child, 0)
-    if len(descriptors) != len(addresses):
-        raise OSError("no listening sockets inside the bottle")
-    return {name: socket.socket(fileno=fd) for name, fd in zip(addresses, descriptors, strict=True)}
-
-
-def _enter_network(init: int) -> None:
-    import fcntl
-
-    network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    owner = fcntl.ioctl(network, linux.NS_GET_USERNS)
-    linux.setns(owner, linux.CLONE_NEWUSER)
-    linux.setns(network, linux.CLONE_NEWNET)
-
-
 def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
     facts = entry.Facts(
         init=bottle.init,
@@ -177,8 +60,9 @@ def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
 class Keeper:
     """One bottle's life, from the spec to its end."""
 
-    def __init__(self, spec: dict[str, Any], reporter: Reporter) -> None:
+    def __init__(self, spec: dict[str, Any], envoy: Child, reporter: Reporter) -> None:
         self._spec = spec
+        self._envoy = envoy
         self._say = reporter
         self._kept = False
         self._over: Any = None
@@ -195,7 +79,7 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, "stopped")
         loop.add_reader(0, self._hear)
-        bundle = Bundle(spec_from_json(self._spec["bundle"]))
+        bundle = Bundle(spec_from_json(self._spec["bundle"]), self._envoy)
         bundle.failed.add_done_callback(lambda future: self._end(future.result()))
         started = spawn_bottle(
             self._spec["bwrap"],
@@ -251,6 +135,7 @@ def _read_line() -> bytes:
 
 
 def main(run: str) -> int:
+    """Two lines come from the starting command: what Envoy needs, then, once it is made, all the rest."""
     import resource
 
     reporter = Reporter()
@@ -258,25 +143,32 @@ def main(run: str) -> int:
     os.umask(0o077)
     os.chdir(run)
     linux.set_process_name("claude-bottle")
-    import claude_bottle.sidecars.bundle  # noqa: F401 - while the starting command still prepares the spec
-
-    reporter.step("imports")
     linux.set_dumpable(False)
     try:
-        spec = json.loads(_read_line())
         lock = entry.take_lock(os.path.dirname(run))
+        envoy = _start_envoy(json.loads(_read_line()))
+        import claude_bottle.sidecars.bundle  # noqa: F401 - while Envoy comes up
+
+        reporter.step("imports")
+        spec = json.loads(_read_line())
     except BlockingIOError:
         reporter.say(error="another process keeps this bottle already")
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         reporter.say(error=f"no start: {error}")
         return 1
-    status = _live(spec, reporter)
+    status = _live(spec, envoy, reporter)
     os.close(lock)
     return status
 
 
-def _live(spec: dict[str, Any], reporter: Reporter) -> int:
+def _start_envoy(begin: dict[str, Any]) -> Child:
+    for name, content in begin["files"].items():
+        write_for_envoy(name, content, begin["uid"])
+    return Child(begin["argv"], begin["log"])
+
+
+def _live(spec: dict[str, Any], envoy: Child, reporter: Reporter) -> int:
     import asyncio
     from contextlib import suppress
 
@@ -284,12 +176,12 @@ def _live(spec: dict[str, Any], reporter: Reporter) -> int:
     from claude_bottle.errors import BottleError
 
     try:
-        reason = asyncio.run(Keeper(spec, reporter).live())
+        reason = asyncio.run(Keeper(spec, envoy, reporter).live())
         os.write(2, f"ended: {reason}\n".encode())
         return 0
     except BottleError as error:
         reporter.say(error=error.message, hint=error.hint)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the starting command must hear of it
         reporter.say(error=f"{type(error).__name__}: {error}")
     finally:
         with suppress(FileNotFoundError):

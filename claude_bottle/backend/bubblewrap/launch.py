@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import claude_bottle
-from claude_bottle.backend.base import GATE_PORT, BundlePlan, MakeBundle, Progress, Secrets
+from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, MakeBundle, Progress, Secrets
 from claude_bottle.backend.bubblewrap import cgroups, entry
 from claude_bottle.backend.bubblewrap.argv import bwrap_arguments, python_argv, staged_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
@@ -23,7 +23,8 @@ from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapP
 from claude_bottle.backend.bubblewrap.seccomp import compile_filter
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.errors import BackendMissingError, BottleError
-from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
+from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
+from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
 from claude_bottle.state.paths import BottlePaths
 
 PACKAGE_ROOT = str(Path(claude_bottle.__file__).parent.parent)
@@ -104,17 +105,22 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
-def start(plan: BubblewrapPlan, secrets: Secrets, bundle: MakeBundle, progress: Progress) -> KeeperProcess:
+def start(
+    plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress
+) -> KeeperProcess:
     """Starts what the plan says. Raises BottleError; then nothing is left running."""
     paths = plan.request.paths
     for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
         folder.mkdir(mode=0o700, exist_ok=True)
+    if plan.envoy_uid is not None:
+        os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
     keeper = KeeperProcess(paths)
     try:
+        keeper.send(_envoy_start(plan, envoy))
         made = bundle()
         _prepare(plan)
         cgroups.create(plan.limits)
-        keeper.send(_spec(plan, secrets, made))
+        keeper.send(_spec(plan, secrets, envoy, made))
         keeper.await_ready(progress)
     except BaseException as error:
         keeper.abandon()
@@ -134,8 +140,6 @@ def _prepare(plan: BubblewrapPlan) -> None:
         (paths.etc / name).chmod(0o644)
     _check_mount_points(plan)
     if plan.stage.uid is not None:
-        assert plan.envoy_uid is not None
-        os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
         for grant in plan.request.grants:
             if grant.writable and not grant.owned_by_operator and not grant.overlay:
                 hand_over(grant.source, plan.stage.uid)
@@ -145,15 +149,22 @@ def _prepare(plan: BubblewrapPlan) -> None:
 
 def _check_mount_points(plan: BubblewrapPlan) -> None:
     """A mount point inside a folder that the bottle wrote must be a real folder: see `argv`."""
-    writable = [grant for grant in plan.request.grants if grant.writable]
-    for outer in writable:
-        for inner in plan.request.grants:
-            if inner is outer or not inner.target.startswith(outer.target + "/"):
+    for outer, inner in mount_points_within(plan.request.grants):
+        folder = os.path.join(outer.overlay, "upper") if outer.overlay else outer.source
+        _make_real_folder(os.path.join(folder, os.path.basename(inner.target)))
+
+
+def mount_points_within(grants: tuple[Grant, ...]) -> list[tuple[Grant, Grant]]:
+    """Each grant that is shown inside a writable one. Raises BottleError where it is not directly in it."""
+    found = []
+    for outer in (grant for grant in grants if grant.writable):
+        for inner in grants:
+            if not inner.target.startswith(outer.target + "/"):
                 continue
-            name = inner.target[len(outer.target) + 1 :]
-            if "/" in name:
+            if os.path.dirname(inner.target) != outer.target:
                 raise BottleError(f"the mount point {inner.target} lies too deep in {outer.target}")
-            _make_real_folder(os.path.join(outer.overlay or outer.source, name))
+            found.append((outer, inner))
+    return found
 
 
 def _make_real_folder(path: str) -> None:
@@ -174,7 +185,7 @@ def hand_over(path: str, uid: int) -> None:
                 os.lchown(os.path.join(folder, name), uid, uid)
 
 
-def _spec(plan: BubblewrapPlan, secrets: Secrets, bundle: BundlePlan) -> dict[str, object]:
+def _spec(plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: BundlePlan) -> dict[str, object]:
     paths = plan.request.paths
     environment = (*plan.request.environment, *secrets.environment.items())
     return {
@@ -187,19 +198,32 @@ def _spec(plan: BubblewrapPlan, secrets: Secrets, bundle: BundlePlan) -> dict[st
         "port": GATE_PORT,
         "entry": str(paths.run / entry.ENTRY),
         "filter": str(paths.run / entry.FILTER),
-        "bundle": _bundle_spec(plan, bundle),
+        "bundle": _bundle_spec(plan, envoy, bundle),
     }
 
 
-def _bundle_spec(plan: BubblewrapPlan, bundle: BundlePlan) -> dict[str, object]:
-    argv, stage = envoy_command(plan, bundle.envoy, bundle.authorities)
-    if stage.needed:
-        argv = staged_argv(PACKAGE_ROOT, json.dumps(to_json(stage)), argv)
+def _envoy_argv(plan: BubblewrapPlan, envoy: EnvoyFiles) -> list[str]:
+    argv, stage = envoy_command(plan, envoy.binary, envoy.authorities)
+    return staged_argv(PACKAGE_ROOT, json.dumps(to_json(stage)), argv) if stage.needed else argv
+
+
+def _envoy_start(plan: BubblewrapPlan, envoy: EnvoyFiles) -> dict[str, object]:
+    """The first line for the keeper: Envoy comes up while the rest is still being made."""
+    empty: dict[str, object] = {"resources": []}
+    return {
+        "files": {ENVOY_CONFIG: envoy_bootstrap(), CLUSTERS_FILE: empty, LISTENERS_FILE: empty},
+        "argv": _envoy_argv(plan, envoy),
+        "uid": plan.envoy_uid,
+        "log": ENVOY_LOG,
+    }
+
+
+def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) -> dict[str, object]:
     spec = BundleSpec(
         policy=plan.request.policy,
         leaves=bundle.leaves,
         credentials=bundle.credentials,
-        envoy=tuple(argv),
+        envoy=tuple(_envoy_argv(plan, envoy)),
         envoy_uid=plan.envoy_uid,
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),

@@ -68,7 +68,7 @@ class BubblewrapPlan(BottlePlan):
 def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> BubblewrapPlan:
     """`identity` is a number below 2**20 that sets this bottle's host uid apart, where the operator is root."""
     assert facts.bwrap is not None
-    grants = (*request.grants, *_own_grants(request))
+    grants = _outer_first((*request.grants, *_own_grants(request)))
     staging = facts.root or any(grant.overlay for grant in grants)
     sources = tuple(Source(item.source, facts.root and item.owned_by_operator, item.overlay) for item in grants)
     granted = tuple(
@@ -86,6 +86,11 @@ def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> Bubb
         limits=plan_limits(request.limits, request.slug, facts.cgroup_parents),
         system=system,
     )
+
+
+def _outer_first(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    """What is mounted later covers what was mounted below it before."""
+    return tuple(sorted(grants, key=lambda grant: grant.target.count("/")))
 
 
 def _own_grants(request: BottleRequest) -> tuple[Grant, ...]:

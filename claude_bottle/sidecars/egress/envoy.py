@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 LISTENER_SOCKET = "envoy.sock"
 AUTHZ_SOCKET = "authz.sock"
+CLUSTERS_FILE, LISTENERS_FILE = "clusters.json", "listeners.json"  # replaced by renaming, which Envoy watches
 ACCESS_LOG = "envoy-access.log"
 PROBE_PATH = "/.claude-bottle/probe"
 SNI_HEADER = "x-claude-bottle-sni"
@@ -116,20 +117,39 @@ def envoy_argv(binary: str, config_path: str) -> list[str]:
     ]
 
 
-def envoy_config(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str) -> Json:
-    """The whole bootstrap. `leaves` has a certificate for the host of every inspected route."""
-    injected = injected_headers(policy.routes)
-    chains = [_filter_chain(chain, leaves[chain.host], injected) for chain in inspected_chains(policy)]
-    authz = cluster("authz", [endpoint(AUTHZ_SOCKET)])
+def envoy_bootstrap() -> Json:
+    """What Envoy starts with: the way to the authorization server, and the files that say the rest.
+
+    It is the same for every bottle, so Envoy can come up before there are certificates.
+    """
     return {
-        "static_resources": {
-            "listeners": [_listener(chains)] if chains else [],
-            "clusters": [authz, *upstream_clusters(inspected_outlets(policy), ca_bundle)],
+        "node": {"id": "bottle", "cluster": "claude-bottle"},
+        "dynamic_resources": {
+            "cds_config": {"path_config_source": {"path": f"./{CLUSTERS_FILE}"}, "resource_api_version": "V3"},
+            "lds_config": {"path_config_source": {"path": f"./{LISTENERS_FILE}"}, "resource_api_version": "V3"},
         },
+        "static_resources": {"clusters": [cluster("authz", [endpoint(AUTHZ_SOCKET)])]},
         "overload_manager": _overload_manager(),
         "stats_config": {"stats_matcher": {"reject_all": True}},
         "stats_flush_on_admin": True,
     }
+
+
+def envoy_clusters(policy: Policy, ca_bundle: str) -> Json:
+    """The file of clusters: one way to the dialler for each outlet."""
+    return _resources("cluster.v3.Cluster", upstream_clusters(inspected_outlets(policy), ca_bundle))
+
+
+def envoy_listeners(policy: Policy, leaves: Mapping[str, CertAndKey]) -> Json:
+    """The file of listeners. `leaves` has a certificate for the host of every inspected route."""
+    injected = injected_headers(policy.routes)
+    chains = [_filter_chain(chain, leaves[chain.host], injected) for chain in inspected_chains(policy)]
+    return _resources("listener.v3.Listener", [_listener(chains)] if chains else [])
+
+
+def _resources(message: str, items: list[Json]) -> Json:
+    kind = f"type.googleapis.com/envoy.config.{message}"
+    return {"resources": [{"@type": kind, **item} for item in items]}
 
 
 def injected_headers(routes: Iterable[Route]) -> tuple[str, ...]:

@@ -24,7 +24,14 @@ from claude_bottle.policy.model import Auth, Policy, Route, SecretRef, Upstream
 from claude_bottle.policy.routes import decide_request
 from claude_bottle.sidecars.egress.authz import AuthzServer, Judge
 from claude_bottle.sidecars.egress.certs import make_ca, make_leaf, make_leaves
-from claude_bottle.sidecars.egress.envoy import envoy_argv, envoy_config
+from claude_bottle.sidecars.egress.envoy import (
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
+    envoy_argv,
+    envoy_bootstrap,
+    envoy_clusters,
+    envoy_listeners,
+)
 from claude_bottle.sidecars.egress.outlets import inspected_chains, inspected_outlets
 
 SECRET = "the-real-secret"
@@ -348,8 +355,9 @@ def running_envoy(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) 
     internet, bundle, listeners = _start_internet(folder)
     ca = make_ca("bottle")
     leaves = make_leaves(ca, [chain.host for chain in inspected_chains(POLICY)])
-    config = folder / "envoy.json"
-    config.write_text(json.dumps(envoy_config(POLICY, leaves, bundle)))
+    (folder / "envoy.json").write_text(json.dumps(envoy_bootstrap()))
+    (folder / CLUSTERS_FILE).write_text(json.dumps(envoy_clusters(POLICY, bundle)))
+    (folder / LISTENERS_FILE).write_text(json.dumps(envoy_listeners(POLICY, leaves)))
     authz = Authz(str(folder / "authz.sock"))
     with (folder / "envoy.err").open("wb") as errors:
         argv = envoy_argv(str(envoy_binary), "envoy.json")

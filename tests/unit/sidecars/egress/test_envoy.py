@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from claude_bottle.errors import BottleError
 from claude_bottle.policy.model import Auth, Policy, Route, SecretRef, Upstream
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaves
 from claude_bottle.sidecars.egress.envoy import (
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
     auth_header,
     envoy_argv,
-    envoy_config,
+    envoy_bootstrap,
+    envoy_clusters,
+    envoy_listeners,
     find_envoy,
     injected_headers,
 )
@@ -35,7 +40,20 @@ TWO_ROUTES = Policy(
 
 def config_of(policy: Policy) -> dict[str, Any]:
     leaves = {chain.host: CertAndKey(f"cert of {chain.host}", "key") for chain in inspected_chains(policy)}
-    return envoy_config(policy, leaves, "/etc/ssl/certs/ca-certificates.crt")
+    return config_with(policy, leaves, "/etc/ssl/certs/ca-certificates.crt")
+
+
+def config_with(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str) -> dict[str, Any]:
+    """The bootstrap with what the files add to it, as one static configuration, which Envoy can validate."""
+    config = envoy_bootstrap()
+    static = config["static_resources"]
+    static["clusters"] += plain(envoy_clusters(policy, ca_bundle))
+    static["listeners"] = plain(envoy_listeners(policy, leaves))
+    return config
+
+
+def plain(resources: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in item.items() if name != "@type"} for item in resources["resources"]]
 
 
 def chains_of(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,7 +84,9 @@ def test_envoy_accepts_the_configuration(envoy_binary: Path, tmp_path: Path) -> 
     ca = make_ca("bottle")
     bundle.write_text(ca.cert_pem)
     leaves = make_leaves(ca, [chain.host for chain in inspected_chains(policy)])
-    (tmp_path / "envoy.json").write_text(json.dumps(envoy_config(policy, leaves, str(bundle))))
+    for name in (CLUSTERS_FILE, LISTENERS_FILE):
+        (tmp_path / name).write_text('{"resources": []}')
+    (tmp_path / "envoy.json").write_text(json.dumps(config_with(policy, leaves, str(bundle))))
     argv = [*envoy_argv(str(envoy_binary), "envoy.json"), "--mode", "validate"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""The benchmarks of `script/bench`; no part of the package."""

@@ -1,0 +1,139 @@
+"""Starting a bottle, entering it, and what an idle one weighs; beside the same by bubblewrap or nsenter alone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from bench.children import UnmeasuredError, ended_after, stream_of, whole_process
+from bench.figures import Figure, compared, in_turn, part
+from bench.lab import Lab
+from bench.memory import Weight, weigh
+from bench.operator import Operator, Start
+from claude_bottle.backend.bubblewrap.argv import Mount, bwrap_arguments
+from claude_bottle.backend.bubblewrap.entry import lock_holder, read_facts
+from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
+from claude_bottle.backend.bubblewrap.stage import STAGE
+
+_ANCHOR = ("/bin/sh", "-c", "echo; exec cat")
+_SETTLE = 1.5  # seconds after which nothing of a start is left
+
+
+def start(lab: Lab) -> Iterator[Figure]:
+    """The whole `start AGENT --detach --yes`, against bubblewrap alone with the same mounts running `true`."""
+    starts: list[Start] = []
+
+    def bottle() -> float:
+        made = lab.operator.start()
+        lab.operator.stop(made.slug)
+        starts.append(made)
+        return made.seconds * 1000
+
+    bottle()
+    bare = bare_bubblewrap(lab.operator, starts[0].slug, "true")
+    pairs = in_turn(bottle, lambda: whole_process(bare) * 1000, rounds=10, seconds=25)
+    yield compared("start.bubblewrap", "ms", pairs)
+    measured = [dict(made.steps) for made in starts[-len(pairs) :]]
+    for name in measured[0]:
+        yield part(f"start.bubblewrap.{name}", "ms", [steps[name] * 1000 for steps in measured if name in steps])
+
+
+def execute(lab: Lab) -> Iterator[Figure]:
+    """`exec SLUG -- true`, against nsenter running `true` in the same bottle."""
+    with lab.operator.running() as slug:
+        inside = nsenter(lab.operator, slug)
+        pairs = in_turn(
+            lambda: lab.operator.seconds_of("exec", slug, "--", "true") * 1000,
+            lambda: whole_process(inside) * 1000,
+            rounds=20,
+            seconds=10,
+        )
+    yield compared("exec.bubblewrap", "ms", pairs)
+
+
+def framing(lab: Lab) -> Iterator[Figure]:
+    """What `exec` becomes once it has found the bottle, against nsenter."""
+    with lab.operator.running() as slug:
+        framed, inside = enter(lab.operator, slug), nsenter(lab.operator, slug)
+        pairs = in_turn(
+            lambda: whole_process(framed) * 1000, lambda: whole_process(inside) * 1000, rounds=20, seconds=10
+        )
+    yield compared("exec.bubblewrap.framing", "ms", pairs)
+
+
+def idle(lab: Lab) -> Iterator[Figure]:
+    """The memory that one idle, detached bottle adds (PSS), against bubblewrap alone holding `cat`."""
+    weights: list[Weight] = []
+
+    def bottle() -> float:
+        with lab.operator.running() as slug:
+            time.sleep(_SETTLE)
+            weights.append(weigh(lock_holder(str(lab.operator.home.bottle(slug).run))))
+        return weights[-1].total
+
+    with lab.operator.running() as slug:
+        bare = bare_bubblewrap(lab.operator, slug, *_ANCHOR)
+    pairs = in_turn(bottle, lambda: bare_weight(bare), rounds=3, seconds=20)
+    yield compared("memory.idle", "MB", pairs)
+    for name in weights[0].parts:
+        yield part(f"memory.idle.{name}", "MB", [weight.parts[name] for weight in weights[1:]])
+
+
+def bare_weight(argv: list[str]) -> float:
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    with ended_after(process):
+        if stream_of(process.stdout).read(1) != b"\n":
+            raise UnmeasuredError("bubblewrap alone did not start")
+        found = weigh(process.pid).total
+        stream_of(process.stdin).close()
+        process.wait(10)
+    return found
+
+
+def bare_bubblewrap(operator: Operator, slug: str, *argv: str) -> list[str]:
+    """bubblewrap with the mounts of this bottle's own plan, straight from where they are: nothing staged, no limits,
+    no system call filter, and by the operator's own identity."""
+    plan = plan_of(operator, slug)
+    sources = {f"{STAGE}/{index}": grant.source for index, grant in enumerate(plan.request.grants)}
+    mounts = tuple(_unstaged(mount, sources) for mount in plan.mounts)
+    arguments = bwrap_arguments(mounts, "bottle", plan.request.environment)
+    return [plan.bwrap, *arguments, *argv]
+
+
+def _unstaged(mount: Mount, sources: dict[str, str]) -> Mount:
+    return replace(mount, source=sources.get(mount.source, mount.source))
+
+
+def plan_of(operator: Operator, slug: str) -> BubblewrapPlan:
+    """The plan of a bottle that has been started, made once more from its state."""
+    from claude_bottle.operations.context import Context
+    from claude_bottle.operations.prepare import prepare_again
+    from claude_bottle.proc import SystemRunner
+    from claude_bottle.state import store
+
+    context = Context(operator.home, SystemRunner(operator.environment), operator.environment, operator.repository)
+    plan = prepare_again(context, store.load(operator.home, slug)).plan
+    assert isinstance(plan, BubblewrapPlan)
+    return plan
+
+
+def enter(operator: Operator, slug: str) -> list[str]:
+    from claude_bottle.operations.agents import running_bottle
+    from claude_bottle.operations.context import Context
+    from claude_bottle.proc import SystemRunner
+
+    context = Context(operator.home, SystemRunner(), operator.environment, operator.repository)
+    return running_bottle(context, slug).command(["true"], tty=False)
+
+
+def nsenter(operator: Operator, slug: str) -> list[str]:
+    program = shutil.which("nsenter")
+    if program is None:
+        raise UnmeasuredError("there is no nsenter to compare with")
+    init = read_facts(str(operator.home.bottle(slug).run)).init
+    kinds = [f"--{name}" for name in ("user", "mount", "uts", "ipc", "net", "pid", "cgroup")]
+    return [program, "--target", str(init), *kinds, "--preserve-credentials", "true"]

@@ -1,0 +1,136 @@
+"""How a bottle comes to life: bubblewrap is started, and sockets are opened inside its network.
+
+Invariant: the bottle ends when the process that started it does, whatever ends that process: its programs lose
+their parent (PR_SET_PDEATHSIG) and its anchor its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend.bubblewrap.stage import Stage, enter_stage
+
+ANCHOR = ("/bin/sh", "-c", "echo; exec cat")  # says when it is up, then waits for its input to end
+_READY_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bottle:
+    """The running bubblewrap: its process, the first process inside, and what holds it."""
+
+    process: int
+    init: int
+    anchor: int
+    hold: int  # the bottle ends when this descriptor closes
+
+
+def spawn_bottle(
+    bwrap: str, arguments: list[str], stage: Stage, cgroups: list[str], filter_path: str
+) -> tuple[int, int, int, int]:
+    """Starts bubblewrap. Returns its process, the info pipe, the anchor's output and the anchor's input."""
+    info_out, info_in = os.pipe()
+    ready_out, ready_in = os.pipe()
+    hold_out, hold_in = os.pipe()
+    options = _memory_file("arguments", b"".join(item.encode() + b"\0" for item in arguments))
+    program = os.open(filter_path, os.O_RDONLY)
+    child = os.fork()
+    if child == 0:
+        try:
+            linux.die_with_parent()
+            linux.set_dumpable(True)  # else its own /proc files, which name its ids, are not its own
+            os.setsid()
+            for target, descriptor in ((0, hold_out), (1, ready_in)):
+                os.dup2(descriptor, target)
+            for directory in cgroups:
+                with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+                    file.write("0")
+            enter_stage(stage)
+            for descriptor in (info_in, options, program):
+                os.set_inheritable(descriptor, True)
+            fixed = ["--info-fd", str(info_in), "--args", str(options), "--seccomp", str(program)]
+            os.execve(bwrap, [bwrap, *fixed, *ANCHOR], {})
+        except BaseException as error:
+            os.write(2, f"cannot start bubblewrap: {error}\n".encode())
+        finally:
+            os._exit(1)
+    for descriptor in (info_in, ready_in, hold_out, options, program):
+        os.close(descriptor)
+    return child, info_out, ready_out, hold_in
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    descriptor = os.memfd_create(name)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def await_bottle(process: int, info: int, ready: int, hold: int) -> Bottle:
+    """Waits until bubblewrap is set up and its anchor runs. Raises OSError when it is not to be."""
+    told = json.loads(_read_all(info, lambda data: data.rstrip().endswith(b"}")))
+    init = int(told["child-pid"])
+    _read_all(ready, lambda data: data.endswith(b"\n"))
+    os.close(info)
+    os.close(ready)
+    with open(f"/proc/{init}/task/{init}/children") as file:
+        anchor = int(file.read().split()[0])
+    return Bottle(process, init, anchor, hold)
+
+
+def _read_all(descriptor: int, complete: Callable[[bytes], bool]) -> bytes:
+    import select
+
+    data, deadline = b"", time.monotonic() + _READY_SECONDS
+    while not complete(data):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise OSError("bubblewrap did not come up in time")
+        part = os.read(descriptor, 4096)
+        if not part:
+            raise OSError("bubblewrap ended at once; its last words are in the log")
+        data += part
+    return data
+
+
+def open_listeners(init: int, addresses: dict[str, tuple[str, int]]) -> dict[str, socket.socket]:
+    """Sockets that listen inside the bottle's network namespace, held outside.
+
+    A short-lived child joins the namespace, opens them and hands them over: unix(7), SCM_RIGHTS.
+    """
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        try:
+            _enter_network(init)
+            opened = [socket.create_server(address, backlog=512) for address in addresses.values()]
+            socket.send_fds(theirs, [b"l"], [item.fileno() for item in opened])
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"cannot listen inside the bottle: {error}\n".encode())
+        finally:
+            os._exit(1)
+    theirs.close()
+    with ours:
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, len(addresses))
+    os.waitpid(child, 0)
+    if len(descriptors) != len(addresses):
+        raise OSError("no listening sockets inside the bottle")
+    return {name: socket.socket(fileno=fd) for name, fd in zip(addresses, descriptors, strict=True)}
+
+
+def _enter_network(init: int) -> None:
+    import fcntl
+
+    network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    owner = fcntl.ioctl(network, linux.NS_GET_USERNS)
+    linux.setns(owner, linux.CLONE_NEWUSER)
+    linux.setns(network, linux.CLONE_NEWNET)
+
+

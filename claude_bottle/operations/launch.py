@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,17 +90,26 @@ def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, 
 
         bottle = prepared.backend.launch(prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress)
         steps = Steps(progress)
-        proof = prove(bottle, prepared.plan.request.policy, authority[0], tuple(credentials.values()))
+        proof = _prove_and_fill(bottle, prepared, authority[0], tuple(credentials.values()), again=again)
         steps.done(f"proved by {len(proof)} checks from inside")
-        if not again:
-            workspace.finish_inside(bottle, prepared.workspace)
-            steps.done("git")
         bottle.keep()
         return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
     except BaseException:
         if bottle is not None:
             bottle.stop()
         raise
+
+
+def _prove_and_fill(
+    bottle: Bottle, prepared: Prepared, authority: str, secret_values: tuple[str, ...], *, again: bool
+) -> tuple[Check, ...]:
+    """The proof, and beside it git filling the workspace: no program of an agent runs yet."""
+    with ThreadPoolExecutor(1) as pool:
+        filling = None if again else pool.submit(workspace.finish_inside, bottle, prepared.workspace)
+        proof = prove(bottle, prepared.plan.request.policy, authority, secret_values)
+        if filling is not None:
+            filling.result()
+    return proof
 
 
 def abandon(prepared: Prepared) -> None:

@@ -71,10 +71,6 @@ def enter_argv(package_root: str, run: str, argv: list[str], *, tty: bool, direc
     return python_argv("enter", package_root, run, *options, "-w", directory, "--", *argv)
 
 
-def probe_argv(package_root: str, run: str) -> list[str]:
-    return python_argv("prober", package_root, run)
-
-
 def staged_argv(package_root: str, stage: str, argv: list[str]) -> list[str]:
     """Runs `argv` after staging; `stage` is the JSON of `stage.to_json`."""
     return python_argv("stage", package_root, stage, *argv)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.bubblewrap import entry
-from claude_bottle.backend.bubblewrap.argv import enter_argv, probe_argv
+from claude_bottle.backend.bubblewrap.argv import enter_argv
 from claude_bottle.backend.bubblewrap.launch import PACKAGE_ROOT, KeeperProcess
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Result, Runner
@@ -43,7 +43,9 @@ class BubblewrapBottle(Bottle):
         return self._runner.run(Command(tuple(framed), stdin=stdin, timeout=timeout, limit=limit))
 
     def probe(self, questions: bytes, timeout: float) -> Result:
-        return self._runner.run(Command(tuple(probe_argv(PACKAGE_ROOT, self._run)), stdin=questions, timeout=timeout))
+        if self._keeper is None:
+            raise BottleError("a bottle is proved by the process that launches it")
+        return self._keeper.probe(questions, timeout)
 
     def keep(self) -> None:
         if self._keeper is not None:

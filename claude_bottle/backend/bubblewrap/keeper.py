@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from claude_bottle.backend.bubblewrap import entry, linux
 from claude_bottle.backend.bubblewrap.birth import Bottle, await_bottle, open_listeners, spawn_bottle
@@ -65,6 +65,7 @@ class Keeper:
         self._envoy = envoy
         self._say = reporter
         self._kept = False
+        self._heard = b""
         self._over: Any = None
 
     async def live(self) -> str:
@@ -107,13 +108,18 @@ class Keeper:
             bundle.close()
 
     def _hear(self) -> None:
-        """The starting command says "keep", or is gone."""
+        """The starting command asks the probe's questions, says "keep", or is gone."""
         import asyncio
 
-        heard = os.read(0, 100)
-        if heard.strip() == b"keep":
-            self._kept = True
-        elif not heard:
+        heard = os.read(0, 65536)
+        self._heard += heard
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in lines:
+            if line == b"keep":
+                self._kept = True
+            else:
+                Probing(self._spec["run"], line, self._say).begin()
+        if not heard:
             asyncio.get_running_loop().remove_reader(0)
             if not self._kept:
                 self._end("the starting command ended before the bottle was proved")
@@ -132,6 +138,61 @@ def _read_line() -> bytes:
             raise OSError("no spec came")
         data += part
     return data
+
+
+class Probing:
+    """The probe, run by a child of the keeper that enters the bottle while the keeper's loop serves the gate.
+
+    The child is undumpable and enters before any program of an agent runs; no interpreter has to start for it.
+    """
+
+    def __init__(self, run: str, questions: bytes, reporter: Reporter) -> None:
+        self._run = run
+        self._questions = questions
+        self._say = reporter
+        self._answers = b""
+
+    def begin(self) -> None:
+        import asyncio
+
+        self._output, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self._in_child(theirs)
+        os.close(theirs)
+        asyncio.get_running_loop().add_reader(self._output, self._gather, child)
+
+    def _in_child(self, output: int) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(output, 1)
+            from claude_bottle.backend.bubblewrap.enter import Inside, enter
+            from claude_bottle.backend.probe import answers_as_json
+
+            questions = json.loads(self._questions)
+
+            def become(_: dict[bytes, bytes]) -> NoReturn:
+                os.write(1, answers_as_json(questions).encode())
+                os._exit(0)
+
+            os._exit(enter(self._run, Inside(become)))
+        except BaseException as error:  # noqa: BLE001 - a child must never return into the keeper's loop
+            os.write(2, f"the probe cannot run: {error}\n".encode())
+        finally:
+            os._exit(1)
+
+    def _gather(self, child: int) -> None:
+        import asyncio
+
+        part = os.read(self._output, 65536)
+        self._answers += part
+        if part:
+            return
+        asyncio.get_running_loop().remove_reader(self._output)
+        os.close(self._output)
+        _, status = os.waitpid(child, 0)
+        self._say.say(probed=self._answers.decode(errors="replace"), status=os.waitstatus_to_exitcode(status))
 
 
 def main(run: str) -> int:

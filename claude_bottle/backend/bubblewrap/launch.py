@@ -12,10 +12,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import claude_bottle
-from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, MakeBundle, Progress, Secrets
+from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, Grant, MakeBundle, Progress, Secrets
 from claude_bottle.backend.bubblewrap import cgroups, entry
 from claude_bottle.backend.bubblewrap.argv import bwrap_arguments, python_argv, staged_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
@@ -23,6 +23,7 @@ from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapP
 from claude_bottle.backend.bubblewrap.seccomp import compile_filter
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.errors import BackendMissingError, BottleError
+from claude_bottle.proc import Result
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
 from claude_bottle.state.paths import BottlePaths
@@ -50,6 +51,7 @@ class KeeperProcess:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(), start_new_session=True
         )
         os.close(log)
+        self._heard = b""
 
     def send(self, spec: Mapping[str, object]) -> None:
         try:
@@ -60,24 +62,33 @@ class KeeperProcess:
 
     def await_ready(self, progress: Progress) -> None:
         """Passes on each step. Raises BottleError with the keeper's own reason."""
+        while not (message := self._next(_START_SECONDS)).get("ready"):
+            progress(message["step"], message["ms"])
+
+    def probe(self, questions: bytes, timeout: float) -> Result:
+        _pipe(self._process.stdin).write(questions + b"\n")
+        _pipe(self._process.stdin).flush()
+        message = self._next(timeout)
+        return Result(message["status"], message["probed"].encode())
+
+    def _next(self, timeout: float) -> dict[str, Any]:
+        """What the keeper says next. Raises BottleError for an error of its, its end, or silence."""
         import select
 
         output = _pipe(self._process.stdout)
-        deadline = time.monotonic() + _START_SECONDS
-        data = b""
-        while True:
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._heard:
             if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise BottleError(f"the bottle was not ready within {_START_SECONDS:.0f} s")
+                raise BottleError(f"the keeper said nothing for {timeout:.0f} s")
             part = os.read(output.fileno(), 65536)
             if not part:
                 raise BottleError("the keeper ended without a word")
-            *lines, data = (data + part).split(b"\n")
-            for message in map(json.loads, lines):
-                if "error" in message:
-                    raise BottleError(message["error"], message.get("hint"))
-                if message.get("ready"):
-                    return
-                progress(message["step"], message["ms"])
+            self._heard += part
+        line, _, self._heard = self._heard.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            raise BottleError(message["error"], message.get("hint"))
+        return message
 
     def keep(self) -> None:
         _pipe(self._process.stdin).write(b"keep\n")
@@ -196,6 +207,7 @@ def _spec(plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: Bun
         "rlimits": [list(item) for item in plan.limits.rlimits],
         "wall_time": plan.limits.wall_time,
         "port": GATE_PORT,
+        "run": str(paths.run),
         "entry": str(paths.run / entry.ENTRY),
         "filter": str(paths.run / entry.FILTER),
         "bundle": _bundle_spec(plan, envoy, bundle),

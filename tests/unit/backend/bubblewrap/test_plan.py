@@ -15,7 +15,6 @@ from claude_bottle.backend.base import NODE_HOME, WORKSPACE, BottleRequest, Gran
 from claude_bottle.backend.bubblewrap.argv import (
     bwrap_arguments,
     enter_argv,
-    probe_argv,
     python_argv,
     staged_argv,
 )
@@ -225,7 +224,7 @@ def test_the_framing_is_isolated_and_ends_before_the_inner_command() -> None:
     assert "-t" not in quiet
 
 
-@pytest.mark.parametrize("module", ["enter", "keeper", "prober", "stage"])
+@pytest.mark.parametrize("module", ["enter", "keeper", "stage"])
 def test_what_is_started_exists_and_needs_nothing_but_the_standard_library(module: str) -> None:
     from importlib import import_module
 
@@ -240,10 +239,10 @@ def test_what_is_started_exists_and_needs_nothing_but_the_standard_library(modul
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_probe_and_stage_commands() -> None:
-    assert probe_argv("/p", "/r")[-2:] == ["/p", "/r"]
-    assert staged_argv("/p", "{}", ["/bin/true"])[-3:] == ["/p", "{}", "/bin/true"]
-    assert probe_argv("/p", "/r")[0] == getattr(sys, "_base_executable", sys.executable)
+def test_what_is_staged_is_run_by_a_bare_interpreter() -> None:
+    argv = staged_argv("/p", "{}", ["/bin/true"])
+    assert argv[-3:] == ["/p", "{}", "/bin/true"]
+    assert argv[0] == getattr(sys, "_base_executable", sys.executable)
 
 
 def test_an_unfit_host_is_a_mistake_of_the_caller() -> None:

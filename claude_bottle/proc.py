@@ -1,7 +1,8 @@
 """The one place that starts other programs.
 
-A `Command` is frozen data: what would be run. A `Runner` runs it. Secrets go to standard input or an inherited
-descriptor, never into `argv`. The environment is built from names, so nothing leaks by inheritance.
+A `Command` is frozen data: what would be run. A `Runner` runs it. Secrets go to standard input or an
+inherited descriptor, never into `argv`. The environment is built from names, so nothing leaks by
+inheritance.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 _STDERR_LIMIT = 1 << 16  # bytes of complaints that are kept: the last ones
 _CHUNK = 1 << 20
 _TICK = 0.05  # seconds after which a program's end is noticed where something else holds its pipes
-_ALWAYS = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
+_ALWAYS = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "USER",
+    "LOGNAME",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +67,15 @@ class ProgramMissing(BottleError):
     """A program that is needed is not on this machine."""
 
 
+class TimeOver(BottleError):
+    """A program did not end in its time, and was killed."""
+
+
 class Runner(Protocol):
     """Runs commands. The real one is `SystemRunner`."""
 
     def run(self, command: Command) -> Result:
-        """Runs to the end. Raises ProgramMissing, or BottleError when the time is over."""
+        """Runs to the end. Raises ProgramMissing, TimeOver, or BottleError for endless output."""
         ...
 
 
@@ -124,7 +139,7 @@ def _collect(process: subprocess.Popen[bytes], command: Command) -> tuple[bytes,
         if ended and not ready:
             return bytes(output), bytes(complaints)
         if not ended and time.monotonic() > deadline:
-            raise BottleError(f"{command.argv[0]} did not end within {command.timeout:.0f} s")
+            raise TimeOver(f"{command.argv[0]} did not end within {command.timeout:.0f} s")
         for descriptor in ready:
             part = os.read(descriptor, _CHUNK)
             if not part:

@@ -45,7 +45,11 @@ def get_bottle_backend(
     """
     import os
 
-    chosen = name or (os.environ if environment is None else environment).get("CLAUDE_BOTTLE_BACKEND") or configured
+    chosen = (
+        name
+        or (os.environ if environment is None else environment).get("CLAUDE_BOTTLE_BACKEND")
+        or configured
+    )
     if chosen is not None:
         if chosen not in _BACKENDS:
             raise UsageError(f"there is no backend {chosen!r}", f"known: {', '.join(_BACKENDS)}")
@@ -60,7 +64,9 @@ def _ready(name: str) -> BottleBackend:
     backend = _load(name)
     readiness = backend.check()
     if not readiness.ok:
-        raise BackendMissingError(f"the backend {name} cannot be used here: {readiness.reason}", readiness.hint)
+        raise BackendMissingError(
+            f"the backend {name} cannot be used here: {readiness.reason}", readiness.hint
+        )
     return backend
 
 
@@ -68,7 +74,7 @@ def enumerate_active_agents(state: Path, timeout: float = 3.0) -> list[ActiveAge
     """Every running agent of every backend, sorted by start; each backend has `timeout` seconds."""
     from claude_bottle.backend.fleet import enumerate_all
 
-    return enumerate_all({name: _load for name in _BACKENDS}, state, timeout)
+    return enumerate_all(dict.fromkeys(_BACKENDS, _load), state, timeout)
 
 
 def load_backend(name: str) -> BottleBackend:

@@ -1,7 +1,8 @@
 """What every backend offers, so that nothing above needs to know which one it is.
 
-A backend looks at the host (`check`), computes a frozen plan (`plan`, pure given what was seen) and then does what
-the plan says (`launch`). A launched bottle belongs to the launching process until it is told `keep`.
+A backend looks at the host (`check`), computes a frozen plan (`plan`, pure given what was seen) and then
+does what the plan says (`launch`). A launched bottle belongs to the launching process until it is told
+`keep`.
 """
 
 from __future__ import annotations

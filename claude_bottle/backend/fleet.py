@@ -35,7 +35,7 @@ def enumerate_all(loaders: Mapping[str, Loader], state: Path, timeout: float) ->
 def _ask(name: str, loader: Loader, state: Path, answers: queue.Queue[tuple[str, list[ActiveAgent]]]) -> None:
     try:
         found = loader(name).active(state)
-    except Exception as error:  # whatever is wrong with one backend must not hide the others
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one backend must not hide the others
         found = [_warning(name, f"{type(error).__name__}: {error}")]
     answers.put((name, found))
 

@@ -1,8 +1,8 @@
 """The questions that are asked from inside a bottle before it is handed over. Standard library only.
 
-Invariant: a check that cannot run has failed. No check sends anything beyond the bottle: the addresses are those
-that RFC 5737 and RFC 3849 keep for documentation, and the names end in `.invalid` (RFC 2606).
-Runs as the bottle's own user with the bottle's own limits; it is told no secret, only salted hashes.
+Invariant: a check that cannot run has failed. No check sends anything beyond the bottle: the addresses are
+those that RFC 5737 and RFC 3849 keep for documentation, and the names end in `.invalid` (RFC 2606). Runs as
+the bottle's own user with the bottle's own limits; it is told no secret, only salted hashes.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def _answer(name: str, check: Callable[[Questions], str], questions: Questions) 
         return {"check": name, "ok": True, "detail": check(questions)}
     except Failed as error:
         return {"check": name, "ok": False, "detail": str(error)}
-    except Exception as error:  # a check that cannot run has failed
-        return {"check": name, "ok": False, "detail": f"could not be checked: {type(error).__name__}: {error}"}
+    except Exception as error:  # noqa: BLE001 - a check that cannot run has failed
+        return {
+            "check": name,
+            "ok": False,
+            "detail": f"could not be checked: {type(error).__name__}: {error}",
+        }
 
 
 def _no_direct_connection(_: Questions) -> str:

@@ -1,6 +1,7 @@
 """The command line: finds the subcommand's module and nothing else, so that each command loads only its own.
 
-Invariant: what a user does wrong ends as one short message with a hint and an exit code; never as a traceback.
+Invariant: what a user does wrong ends as one short message with a hint and an exit code; never as a
+traceback.
 """
 
 from __future__ import annotations

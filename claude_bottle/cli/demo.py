@@ -1,7 +1,7 @@
 """The tour: the real Claude Code binary in a real bottle, on a small repository with a failing test.
 
-It mends the test and then tries what a hijacked agent would try. The model's side is scripted and runs on this
-host, so no account is needed; --live uses your own. Everything it makes is removed afterwards.
+It mends the test and then tries what a hijacked agent would try. The model's side is scripted and runs on
+this host, so no account is needed; --live uses your own. Everything it makes is removed afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--live", action="store_true", help="with your own account and the real model")
     parser.add_argument("--backend", metavar="B", help="docker, smolmachines or bubblewrap")
-    parser.add_argument("--script", metavar="FILE", type=Path, help="let the model follow this script (YAML or JSON)")
+    parser.add_argument(
+        "--script", metavar="FILE", type=Path, help="let the model follow this script (YAML or JSON)"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask before starting")
 
 

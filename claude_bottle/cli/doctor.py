@@ -1,4 +1,4 @@
-"""Show what this host can do and how to mend what it cannot. Exit 0 when a bottle can be made here, else 5."""
+"""Show what this host can do and how to mend what it cannot. Exit 0 where bottles can be made, else 5."""
 
 from __future__ import annotations
 

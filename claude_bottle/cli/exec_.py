@@ -1,6 +1,7 @@
 """Run a command inside a running bottle, as its user, in its workspace.
 
-A terminal is given to it where this command has one (-t insists, -T forbids). The exit status is the command's own.
+A terminal is given to it where this command has one (-t insists, -T forbids). The exit status is the
+command's own.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from claude_bottle.cli.screen import Screen
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--tty", action="store_true", help="with a terminal of its own")
     parser.add_argument("-T", "--no-tty", action="store_true", help="without a terminal, by pipes")
-    parser.add_argument("-i", "--interactive", action="store_true", help="accepted for habit: input is always passed on")
-    parser.add_argument("-w", "--directory", metavar="DIR", default=None, help="start there instead of ~/workspace")
+    parser.add_argument(
+        "-i", "--interactive", action="store_true", help="accepted for habit: input is always passed on"
+    )
+    parser.add_argument(
+        "-w", "--directory", metavar="DIR", default=None, help="start there instead of ~/workspace"
+    )
     parser.add_argument("slug")
     parser.usage = "claude-bottle exec [-h] [-t | -T] [-w DIR] SLUG [--] COMMAND ..."
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Options may stand before or after the slug; the first other word, or what follows `--`, is the command."""
+    """Options may stand on both sides of the slug; the command is what follows them, or `--`."""
     slug_seen, at = False, 0
     while at < len(arguments):
         word = arguments[at]

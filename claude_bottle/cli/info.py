@@ -1,4 +1,4 @@
-"""Show what an agent is and may do: its bottle, hosts, credentials, variables, limits and where each is written."""
+"""Show what an agent is and may do, and where each part of it is written."""
 
 from __future__ import annotations
 

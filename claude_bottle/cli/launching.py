@@ -16,9 +16,13 @@ from claude_bottle.text import plural
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", metavar="B", help="docker, smolmachines or bubblewrap; the first that works by default")
+    parser.add_argument(
+        "--backend", metavar="B", help="docker, smolmachines or bubblewrap; the first that works by default"
+    )
     parser.add_argument("--workspace", metavar="W", help="clone, overlay, copy, bind or none")
-    parser.add_argument("--folder", metavar="DIR", type=Path, help="make the workspace from DIR instead of this folder")
+    parser.add_argument(
+        "--folder", metavar="DIR", type=Path, help="make the workspace from DIR instead of this folder"
+    )
     parser.add_argument("--carry", action="store_true", help="take uncommitted changes into a clone")
     parser.add_argument("--yes", action="store_true", help="do not ask before starting")
 
@@ -39,7 +43,9 @@ def show_preflight(screen: Screen, prepared: Prepared) -> None:
         screen.pair(label, text)
 
 
-def launch_agreed(context: Context, screen: Screen, options: Options, *, yes: bool, dry: bool = False) -> Launched | None:
+def launch_agreed(
+    context: Context, screen: Screen, options: Options, *, yes: bool, dry: bool = False
+) -> Launched | None:
     """Plans, shows, asks and launches. None where the operator only looked, or said no."""
     prepared = prepare(context, options)
     try:

@@ -1,6 +1,7 @@
 """What runs (active, the default), and what there is (agents, bottles, preserved).
 
-active: <backend> TAB <slug> TAB <agent> TAB <services>, sorted by start. Services that are not up are left out.
+active: <backend> TAB <slug> TAB <agent> TAB <services>, sorted by start. Services that are not up are left
+out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from claude_bottle.cli.screen import Screen
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", default="active", choices=("active", "agents", "bottles", "preserved"))
+    parser.add_argument(
+        "what", nargs="?", default="active", choices=("active", "agents", "bottles", "preserved")
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 

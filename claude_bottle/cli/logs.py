@@ -12,7 +12,9 @@ from claude_bottle.cli.screen import Screen
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slug")
-    parser.add_argument("service", nargs="?", default="decisions", choices=("decisions", "requests", "envoy", "bundle"))
+    parser.add_argument(
+        "service", nargs="?", default="decisions", choices=("decisions", "requests", "envoy", "bundle")
+    )
     parser.add_argument("-f", "--follow", action="store_true", help="go on as lines are added, until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="decisions as the JSON lines that they are")
 

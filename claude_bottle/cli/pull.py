@@ -18,7 +18,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
     _, work = pull(system_context(), options.slug, screen.step)
     if options.json:
-        screen.put_json({"slug": options.slug, "work": [{"ref": ref, "commit": commit} for ref, commit in work.refs]})
+        screen.put_json(
+            {"slug": options.slug, "work": [{"ref": ref, "commit": commit} for ref, commit in work.refs]}
+        )
         return 0
     for ref, commit in work.refs:
         screen.put_row((commit, ref))

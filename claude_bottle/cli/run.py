@@ -13,7 +13,9 @@ from claude_bottle.cli.screen import Screen
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent")
-    parser.add_argument("-p", "--prompt", required=True, metavar="PROMPT", help="what to do; - reads standard input")
+    parser.add_argument(
+        "-p", "--prompt", required=True, metavar="PROMPT", help="what to do; - reads standard input"
+    )
     add_launch_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the answer's text")
     parser.add_argument("--timeout", metavar="TIME", default="1h", help="such as 90s, 10m or 2h (default 1h)")
@@ -38,7 +40,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         answer = ask_claude(context.runner, launched.bottle, launched.claude_arguments, prompt, timeout)
     finally:
         counted = summary(launched.paths.decisions)
-        settled = settle(context, launched.metadata, launched.bottle, keep=answer is None or answer.status != 0)
+        settled = settle(
+            context, launched.metadata, launched.bottle, keep=answer is None or answer.status != 0
+        )
         report(screen, settled)
     if options.json:
         screen.put_json(

@@ -1,6 +1,7 @@
 """Runs one subcommand: its options, its errors, its exit status.
 
-Signals that end a command become exceptions, so that whatever it holds is unwound; a second one ends it at once.
+Signals that end a command become exceptions, so that whatever it holds is unwound; a second one ends it at
+once.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ def run_command(name: str, module: ModuleType, arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody listens: nothing is left to say
         return EXIT_FAILED
     except OSError as error:
-        screen.error(BottleError(f"{error.strerror or error}: {error.filename or 'the operating system refused'}", _hint(error)))
+        screen.error(
+            BottleError(
+                f"{error.strerror or error}: {error.filename or 'the operating system refused'}", _hint(error)
+            )
+        )
         return EXIT_FAILED
 
 
@@ -70,7 +75,10 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def _hint(error: OSError) -> str | None:
     import errno
 
-    hints = {errno.ENOSPC: "the disk is full: make room and try again", errno.EROFS: "the file system is read-only"}
+    hints = {
+        errno.ENOSPC: "the disk is full: make room and try again",
+        errno.EROFS: "the file system is read-only",
+    }
     return hints.get(error.errno or 0)
 
 

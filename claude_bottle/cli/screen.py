@@ -1,4 +1,4 @@
-"""What the operator sees: data on standard output, talk on standard error, both through the one text boundary."""
+"""What the operator sees: data on standard output, talk on standard error, both made safe to look at."""
 
 from __future__ import annotations
 

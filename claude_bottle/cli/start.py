@@ -1,14 +1,20 @@
 """Start an agent in a bottle and attach to it.
 
-The plan is shown first; nothing starts before you say yes. When claude ends with status 0 its work is handed over
-and the bottle's state removed; otherwise the state is preserved.
+The plan is shown first; nothing starts before you say yes. When claude ends with status 0 its work is
+handed over and the bottle's state removed; otherwise the state is preserved.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from claude_bottle.cli.launching import add_launch_options, launch_agreed, options_from, refuse_arguments, report
+from claude_bottle.cli.launching import (
+    add_launch_options,
+    launch_agreed,
+    options_from,
+    refuse_arguments,
+    report,
+)
 from claude_bottle.cli.screen import Screen
 
 
@@ -16,7 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent")
     add_launch_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
-    parser.add_argument("--detach", action="store_true", help="start the bottle, print its slug, and leave it running")
+    parser.add_argument(
+        "--detach", action="store_true", help="start the bottle, print its slug, and leave it running"
+    )
     parser.epilog = "What stands after -- goes to claude."
 
 
@@ -36,7 +44,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     if not (options.detach or options.dry_run or sys.stdin.isatty()):
         raise UsageError("claude needs a terminal", "add --detach, or use claude-bottle run AGENT -p PROMPT")
     context = system_context()
-    launched = launch_agreed(context, screen, options_from(options, arguments), yes=options.yes, dry=options.dry_run)
+    launched = launch_agreed(
+        context, screen, options_from(options, arguments), yes=options.yes, dry=options.dry_run
+    )
     if launched is None:
         return 0
     if options.detach:

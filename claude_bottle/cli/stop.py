@@ -1,4 +1,4 @@
-"""End bottles from any process: their work is bundled and taken over, their transcript kept, their state preserved."""
+"""End bottles from any process: the work is taken over, the transcript kept, the state preserved."""
 
 from __future__ import annotations
 

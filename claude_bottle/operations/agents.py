@@ -72,7 +72,12 @@ def preserved(context: Context) -> Listing:
             warnings.append(f"{found.slug}: {found.reason}")
             values: tuple[tuple[str, Value], ...] = (("backend", "-"), ("slug", found.slug), ("agent", "-"))
         else:
-            values = (("backend", found.backend), ("slug", found.slug), ("agent", found.agent), ("origin", found.origin))
+            values = (
+                ("backend", found.backend),
+                ("slug", found.slug),
+                ("agent", found.agent),
+                ("origin", found.origin),
+            )
         rows.append(Row(values, ("backend", "slug", "agent")))
     return rows, warnings
 

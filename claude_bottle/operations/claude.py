@@ -1,7 +1,7 @@
 """How Claude Code is made at home in a bottle: its hosts, environment, files and command line. Pure.
 
-Invariant: what is written here holds a placeholder where a credential would stand; the real one is added by the
-egress stage, on the paths that need it and on no others.
+Invariant: what is written here holds a placeholder where a credential would stand; the real one is added by
+the egress stage, on the paths that need it and on no others.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ KNOWN = (API_KEY, OAUTH_TOKEN, AUTH_TOKEN)
 def routes(credential: Credential | None, configured: Iterable[Route]) -> tuple[Route, ...]:
     """The manifest's routes with Claude's own added where it does not name the API's host.
 
-    A route of the manifest that names this host but no auth, methods or paths (an `upstream`, say) says only where
-    the API is: it gets Claude's own rule.
+    A route of the manifest that names this host but no auth, methods or paths (an `upstream`, say) says
+    only where the API is: it gets Claude's own rule.
     """
     auth = Auth(credential.scheme, credential.secret) if credential is not None else None
     own = Route(API_HOST, methods=("POST",), paths=_INFERENCE, auth=auth, origin="claude-bottle")
@@ -97,7 +97,7 @@ def environment(credential: Credential | None) -> tuple[tuple[str, str], ...]:
 
 
 def files(prompt: str, git_user: tuple[str, str]) -> dict[str, str]:
-    """Path below the home -> content. Answers every question that Claude Code would ask at its first start."""
+    """Path below the home -> content. Answers what Claude Code would ask at its first start."""
     name, email = git_user
     state = {
         "hasCompletedOnboarding": True,

@@ -1,7 +1,7 @@
 """The operator's secrets: found, named, and read only when a launch needs them.
 
-Invariant: a value read here goes to the bundle (credentials) or into the bottle's environment (what the manifest
-says), through pipes, and to nothing else. No error names a value.
+Invariant: a value read here goes to the bundle (credentials) or into the bottle's environment (what the
+manifest says), through pipes, and to nothing else. No error names a value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 20
 
 
 def claude_credential(environment: Mapping[str, str]) -> Credential | None:
-    """What Claude Code itself would use on this host, by name; None where the operator has no account here."""
+    """What Claude Code itself would use here, by name; None where the operator has no account."""
     for credential in KNOWN:
         if environment.get(credential.variable):
             return credential
@@ -31,8 +31,10 @@ def claude_credential(environment: Mapping[str, str]) -> Credential | None:
     return None
 
 
-def read_credentials(runner: Runner, environment: Mapping[str, str], routes: Iterable[Route]) -> dict[str, str]:
-    """By `str(SecretRef)`, for every route with auth. Raises BottleError naming the secret, never its value."""
+def read_credentials(
+    runner: Runner, environment: Mapping[str, str], routes: Iterable[Route]
+) -> dict[str, str]:
+    """By `str(SecretRef)`, for every route with auth. Raises BottleError, which names no value."""
     wanted = {route.auth.secret: route.origin for route in routes if route.auth is not None}
     return {str(secret): _read(runner, environment, secret, origin) for secret, origin in wanted.items()}
 
@@ -82,7 +84,9 @@ def private_environment(
     for name, value in declared.items():
         if value.kind == "host":
             if value.value not in environment:
-                raise NotFoundError(f"env {name}: {value.value} is not set on this host", f"export {value.value}")
+                raise NotFoundError(
+                    f"env {name}: {value.value} is not set on this host", f"export {value.value}"
+                )
             found[name] = environment[value.value]
         elif value.kind == "ask":
             found[name] = ask(value.value or f"{name}: ")
@@ -90,7 +94,7 @@ def private_environment(
 
 
 def find_claude(environment: Mapping[str, str], checkout: Path) -> Path:
-    """The native Claude Code binary: `$CLAUDE_BOTTLE_CLAUDE`, the pinned one of the checkout, or the one on PATH."""
+    """The native binary: `$CLAUDE_BOTTLE_CLAUDE`, the one pinned in the checkout, or the one on PATH."""
     from claude_bottle.proc import find_program
 
     chosen = environment.get("CLAUDE_BOTTLE_CLAUDE")
@@ -101,7 +105,9 @@ def find_claude(environment: Mapping[str, str], checkout: Path) -> Path:
         return _native(pinned[-1], "the checkout")
     found = find_program("claude", environment.get("PATH"))
     if found is None:
-        raise NotFoundError("there is no Claude Code on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_CLAUDE")
+        raise NotFoundError(
+            "there is no Claude Code on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_CLAUDE"
+        )
     return _native(Path(os.path.realpath(found)), "PATH")
 
 
@@ -110,7 +116,9 @@ def _native(path: Path, origin: str) -> Path:
         with open(path, "rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise NotFoundError(f"the Claude Code binary of {origin} cannot be read: {path}: {error.strerror}") from error
+        raise NotFoundError(
+            f"the Claude Code binary of {origin} cannot be read: {path}: {error.strerror}"
+        ) from error
     if magic != b"\x7fELF":
         raise NotFoundError(
             f"{path} is not the native Claude Code binary",

@@ -1,4 +1,4 @@
-"""Reading a bottle's decision log. What the lines hold was chosen by the agent: it is data, to be shown with care."""
+"""Reading a bottle's decision log. The agent chose what stands in it: data, to be shown with care."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def describe(event: dict[str, Any]) -> str:
         extra.append(f"dialled {event['address']}")
     if "bytes_up" in event:
         extra.append(f"{event['bytes_up']} bytes up, {event['bytes_down']} down")
-    return f"{when} {event.get('stage', ''):<8} {verdict:<5} {where} {what}{reason}  {'; '.join(extra)}".rstrip()
+    return (
+        f"{when} {event.get('stage', ''):<8} {verdict:<5} {where} {what}{reason}  {'; '.join(extra)}".rstrip()
+    )
 
 
 def summary(path: Path) -> dict[str, int]:

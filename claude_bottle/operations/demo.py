@@ -42,7 +42,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the tour takes place: a context with a home, a repository and, unless it is live, a model of its own."""
+    """Where the tour takes place: a home, a repository and, unless it is live, a model of its own."""
 
     context: Context
     key: str
@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything that the report shows. `problems` is empty when, and only when, the tour went as promised."""
+    """What the report shows. `problems` is empty when, and only when, the tour went as promised."""
 
     answer: Answer
     calls: tuple[Call, ...]
@@ -104,7 +104,9 @@ def play(stage: Stage, launched: Launched, said: Callable[[str], None]) -> Outco
     context = stage.context
     answer = None
     try:
-        answer = ask_claude(context.runner, launched.bottle, launched.claude_arguments, tour.PROMPT, _RUN_SECONDS)
+        answer = ask_claude(
+            context.runner, launched.bottle, launched.claude_arguments, tour.PROMPT, _RUN_SECONDS
+        )
     finally:
         # The state is kept until the report has been made from it; the stage removes everything.
         settled = settle(context, launched.metadata, launched.bottle, keep=True)

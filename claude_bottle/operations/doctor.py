@@ -1,4 +1,4 @@
-"""What this host can do: each part looked for where a launch would look for it, and tried where that is harmless."""
+"""What this host can do: each part is looked for where a launch would, and tried where that is harmless."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ def _account(context: Context) -> Finding:
     credential = claude_credential(context.environment)
     if credential is None:
         return Finding(
-            "account", False, "no Claude Code account on this host", "log in with claude, or export ANTHROPIC_API_KEY", False
+            "account",
+            False,
+            "no Claude Code account on this host",
+            "log in with claude, or export ANTHROPIC_API_KEY",
+            False,
         )
     return Finding("account", True, f"{credential.secret.kind}:{credential.secret.argument[0]}", None, False)
 

@@ -1,7 +1,7 @@
 """Bringing work back as data: a `git bundle` made inside, checked and fetched outside.
 
-Invariant: host git reads a bundle and nothing else of what an agent made. Its objects are checked as they come in,
-no hook runs, and they land below `refs/bottles/<slug>/` where nothing looks by itself.
+Invariant: host git reads a bundle and nothing else of what an agent made. Its objects are checked as they
+come in, no hook runs, and they land below `refs/bottles/<slug>/` where nothing looks by itself.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _QUIET = (
 )
 
 # Inside; $1 is the commit that the host has already. What is not committed becomes a commit of its own.
+# The brackets: a --glob without a pattern would mean what lies below that name.
 _MAKE = """
 set -eu
 git update-ref -d refs/claude-bottle/uncommitted
@@ -43,9 +44,9 @@ if [ -n "$(git status --porcelain | head -c 1)" ]; then
     commit=$(git commit-tree ${parent:+-p "$parent"} -m "not committed in the bottle" "$tree")
     git update-ref refs/claude-bottle/uncommitted "$commit"
 fi
-new=$(git rev-list --max-count=1 --branches --glob=refs/claude-bottle/uncommitted ${1:+"^$1"})
+new=$(git rev-list --max-count=1 --branches --glob=refs/claude-bottle/uncommitte[d] ${1:+"^$1"})
 if [ -z "$new" ]; then exit 0; fi
-exec git bundle create --quiet - --branches --glob=refs/claude-bottle/uncommitted ${1:+"^$1"}
+exec git bundle create --quiet - --branches --glob=refs/claude-bottle/uncommitte[d] ${1:+"^$1"}
 """
 
 
@@ -116,7 +117,7 @@ def _wanted(listed: str, slug: str) -> list[tuple[str, str]]:
 
 
 def _is_plain(ref: str) -> bool:
-    """Stricter than git: nothing that a refspec, a terminal or a file system could take for something else."""
+    """Stricter than git: nothing that a refspec, a terminal or a file system could misread."""
     return len(ref) <= 200 and all(char.isascii() and (char.isalnum() or char in "-_./+=#@") for char in ref)
 
 
@@ -127,7 +128,9 @@ def _branch_first(refs: tuple[tuple[str, str], ...], branch: str) -> tuple[tuple
 def difference(runner: Runner, metadata: Metadata, work: Work, *options: str) -> bytes:
     """The diff from where the work began to its tip. No driver, filter or pager of anybody runs."""
     repository = Path(metadata.origin)
-    empty = checked(runner, git(repository, "hash-object", "-t", "tree", "--stdin"), "git has no empty tree").text
+    empty = checked(
+        runner, git(repository, "hash-object", "-t", "tree", "--stdin"), "git has no empty tree"
+    ).text
     base = metadata.base or empty.strip()
     diffing = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", *options, base, work.tip, "--")
     return checked(runner, git(repository, *_QUIET, *diffing), "git cannot show the difference").stdout

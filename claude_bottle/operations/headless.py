@@ -11,7 +11,6 @@ from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Runner
 
 _OUTPUT_BYTES = 64 << 20
-_GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +24,11 @@ class Answer:
 
 
 def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str, timeout: float) -> Answer:
-    """Raises BottleError when the time is over or the output is endless. The prompt goes by standard input."""
+    """Raises BottleError when the time is over or the output endless. The prompt is its standard input."""
     argv = bottle.claude_argv([*arguments, "--print", "--output-format", "json"], tty=False)
-    command = Command(tuple(argv), stdin=prompt.encode(), timeout=timeout + _GRACE_SECONDS, limit=_OUTPUT_BYTES)
+    command = Command(
+        tuple(argv), stdin=prompt.encode(), timeout=timeout + _GRACE_SECONDS, limit=_OUTPUT_BYTES
+    )
     done = runner.run(command)
     try:
         result = json.loads(done.stdout)
@@ -36,7 +37,9 @@ def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str
     if not isinstance(result, dict):
         return Answer(done.status or 1, done.text, None, done.complaint)
     text = result.get("result")
-    return Answer(done.status, text if isinstance(text, str) else "", result, done.complaint if done.status else "")
+    return Answer(
+        done.status, text if isinstance(text, str) else "", result, done.complaint if done.status else ""
+    )
 
 
 def seconds(text: str) -> float:

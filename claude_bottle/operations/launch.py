@@ -88,7 +88,9 @@ def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, 
             steps.done("certificates")
             return plan
 
-        bottle = prepared.backend.launch(prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress)
+        bottle = prepared.backend.launch(
+            prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress
+        )
         steps = Steps(progress)
         proof = _prove_and_fill(bottle, prepared, authority[0], tuple(credentials.values()), again=again)
         steps.done(f"proved by {len(proof)} checks from inside")
@@ -132,7 +134,9 @@ def _bundle(prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan
 def _envoy(context: Context, prepared: Prepared) -> EnvoyFiles:
     binary = find_envoy(context.environment)
     if binary is None:
-        raise NotFoundError("there is no Envoy on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_ENVOY")
+        raise NotFoundError(
+            "there is no Envoy on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_ENVOY"
+        )
     return EnvoyFiles(str(binary), str(prepared.authorities))
 
 
@@ -159,4 +163,3 @@ def _copy_skill(context: Context, name: str, target: Path) -> None:
         shutil.copytree(source, target, ignore_dangling_symlinks=True)
     except (OSError, shutil.Error) as error:
         raise BottleError(f"the skill {name} cannot be copied: {error}") from error
-

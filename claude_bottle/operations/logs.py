@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.2
 
 
 def log_path(context: Context, slug: str, service: str) -> Path:
-    """Raises NotFoundError with the nearest slug. A bottle that has ended keeps its decisions in the archive."""
+    """Raises NotFoundError with the nearest slug. An ended bottle keeps its decisions in the archive."""
     paths = context.home.bottle(slug)
     if is_slug(slug) and paths.root.is_dir():
         sockets = paths.run / "egress"
@@ -28,7 +28,9 @@ def log_path(context: Context, slug: str, service: str) -> Path:
     archived = context.home.archive(slug) / "decisions.jsonl"
     if is_slug(slug) and service == "decisions" and archived.is_file():
         return archived
-    raise NotFoundError(f"there is no {service} log of {slug!r}", nearest_hint(slug, list_slugs(context.home)))
+    raise NotFoundError(
+        f"there is no {service} log of {slug!r}", nearest_hint(slug, list_slugs(context.home))
+    )
 
 
 def follow(path: Path, *, forever: bool) -> Iterator[str]:

@@ -111,7 +111,9 @@ def whiteout(upper: Path, lower: Path, name: str) -> None:
     except FileExistsError:
         pass  # hidden by an earlier launch
     except OSError as error:
-        raise BottleError(f"cannot hide {name} in the overlay: {error.strerror}", "use --workspace clone") from error
+        raise BottleError(
+            f"cannot hide {name} in the overlay: {error.strerror}", "use --workspace clone"
+        ) from error
 
 
 def clean_config(runner: Runner, repository: Repository, target: Path) -> None:

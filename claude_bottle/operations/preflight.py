@@ -16,7 +16,11 @@ def describe(prepared: Prepared) -> list[Line]:
         ("agent", f"{prepared.agent.name} in bottle {prepared.bottle.name}, as {request.slug}"),
         ("backend", f"{prepared.plan.backend_name} ({prepared.chosen})"),
     ]
-    source = f"{prepared.workspace.mode} of {prepared.workspace.folder}" if prepared.workspace.mode != "none" else "none"
+    source = (
+        f"{prepared.workspace.mode} of {prepared.workspace.folder}"
+        if prepared.workspace.mode != "none"
+        else "none"
+    )
     if repository is not None and prepared.workspace.mode != "none":
         source += f" at {repository.head[:10] or 'no commit yet'}"
     if prepared.workspace.branch:
@@ -46,7 +50,11 @@ def describe_route(route: Route) -> str:
 def _variables(bottle: Bottle) -> list[str]:
     found = []
     for name, value in bottle.env.items():
-        kind = {"literal": "", "host": " from the host: it DOES enter the bottle", "ask": " asked: it DOES enter the bottle"}
+        kind = {
+            "literal": "",
+            "host": " from the host: it DOES enter the bottle",
+            "ask": " asked: it DOES enter the bottle",
+        }
         found.append(f"{name}{kind[value.kind]}")
     return found
 

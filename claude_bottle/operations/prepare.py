@@ -12,7 +12,15 @@ from pathlib import Path
 
 import claude_bottle
 from claude_bottle.backend import get_bottle_backend, load_backend
-from claude_bottle.backend.base import AUTHORITIES, CLAUDE, NODE_HOME, BottleBackend, BottlePlan, BottleRequest, Grant
+from claude_bottle.backend.base import (
+    AUTHORITIES,
+    CLAUDE,
+    NODE_HOME,
+    BottleBackend,
+    BottlePlan,
+    BottleRequest,
+    Grant,
+)
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
 from claude_bottle.manifest.load import LoadedManifest, load_manifest
 from claude_bottle.manifest.model import Agent, Bottle, resolved_digest
@@ -74,7 +82,9 @@ def resolve_agent(loaded: LoadedManifest, name: str) -> tuple[Agent, Bottle]:
     """Raises NotFoundError with the nearest name."""
     agents = loaded.manifest.agents
     if name not in agents:
-        hint = store.nearest_hint(name, list(agents)) or ("write one: claude-bottle init" if not agents else None)
+        hint = store.nearest_hint(name, list(agents)) or (
+            "write one: claude-bottle init" if not agents else None
+        )
         raise NotFoundError(f"there is no agent {name!r}", hint)
     return agents[name], loaded.manifest.bottles[agents[name].bottle]
 
@@ -120,14 +130,16 @@ def prepare(context: Context, options: Options, loaded: LoadedManifest | None = 
 
 
 def prepare_again(context: Context, metadata: Metadata) -> Prepared:
-    """The same bottle once more, from its own state: same backend, same folders, the manifest as it is now."""
+    """The same bottle from its own state: same backend, same folders, the manifest as it is now."""
     loaded = load(context)
     backend = load_backend(metadata.backend)
     folder = Path(metadata.origin)
     repository = observe_repository(context.runner, folder) if folder.is_dir() else None
     if repository is None and metadata.branch:
         raise NotFoundError(f"the repository {folder} is gone", "put it back where it was")
-    work = workspace.plan_workspace(context.runner, metadata.workspace, folder, repository, metadata.slug, False)
+    work = workspace.plan_workspace(
+        context.runner, metadata.workspace, folder, repository, metadata.slug, False
+    )
     return _assemble(context, loaded, backend, work, metadata, "as before")
 
 
@@ -201,7 +213,9 @@ def _refuse_what_is_not_done(backend: BottleBackend, bottle: Bottle) -> None:
                 f"{bottle.origin or bottle.name}: the backend {backend.name} cannot do {name!r}", "remove it"
             )
     if bottle.git.repos:
-        raise UsageError(f"{bottle.origin or bottle.name}: pushing through git.repos is not there yet", "remove it")
+        raise UsageError(
+            f"{bottle.origin or bottle.name}: pushing through git.repos is not there yet", "remove it"
+        )
 
 
 def _why(options: Options, context: Context) -> str:
@@ -228,5 +242,6 @@ def find_authorities(context: Context) -> Path:
         if os.path.isfile(path):
             return Path(path)
     raise BottleError(
-        f"there are no certificate authorities at {chosen or _AUTHORITIES[0]}", "install ca-certificates, or set SSL_CERT_FILE"
+        f"there are no certificate authorities at {chosen or _AUTHORITIES[0]}",
+        "install ca-certificates, or set SSL_CERT_FILE",
     )

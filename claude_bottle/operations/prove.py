@@ -26,14 +26,19 @@ class Check:
     detail: str
 
 
-def prove(bottle: Bottle, policy: Policy, authority: str, secret_values: tuple[str, ...]) -> tuple[Check, ...]:
+def prove(
+    bottle: Bottle, policy: Policy, authority: str, secret_values: tuple[str, ...]
+) -> tuple[Check, ...]:
     """Raises BottleError with every check that failed."""
     questions = json.dumps(_questions(policy, authority, secret_values)).encode()
     done = bottle.probe(questions, _SECONDS)
     if done.status != 0:
         raise BottleError(f"the bottle could not be proved: {shown(done.complaint)}")
     try:
-        checks = tuple(Check(str(item["check"]), item["ok"] is True, str(item["detail"])) for item in json.loads(done.stdout))
+        checks = tuple(
+            Check(str(item["check"]), item["ok"] is True, str(item["detail"]))
+            for item in json.loads(done.stdout)
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise BottleError("the bottle could not be proved: the probe's answer is no answer") from error
     failed = [f"{check.name}: {shown(check.detail)}" for check in checks if not check.ok]

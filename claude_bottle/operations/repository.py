@@ -33,7 +33,9 @@ class Repository:
         return self.git_dir != self.common_dir or not (self.top / ".git").is_dir()
 
 
-def git(folder: Path, *arguments: str, stdin: bytes = b"", environment: tuple[tuple[str, str], ...] = ()) -> Command:
+def git(
+    folder: Path, *arguments: str, stdin: bytes = b"", environment: tuple[tuple[str, str], ...] = ()
+) -> Command:
     """git as the operator would run it there, but never waiting for an answer."""
     fixed = (("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"))
     return Command(
@@ -44,7 +46,9 @@ def git(folder: Path, *arguments: str, stdin: bytes = b"", environment: tuple[tu
 def observe_repository(runner: Runner, folder: Path) -> Repository | None:
     """None where the folder is in no work tree. Raises BottleError where git refuses to say."""
     questions = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir", "--show-object-format")
-    found = runner.run(git(folder, "rev-parse", "--path-format=absolute", *questions, "--is-shallow-repository"))
+    found = runner.run(
+        git(folder, "rev-parse", "--path-format=absolute", *questions, "--is-shallow-repository")
+    )
     if found.status != 0:
         if b"not a git repository" in found.stderr or b"must be run in a work tree" in found.stderr:
             return None

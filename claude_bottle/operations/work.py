@@ -18,8 +18,8 @@ from claude_bottle.state.metadata import Metadata
 def pull(context: Context, slug: str, progress: Progress) -> tuple[Metadata, handover.Work]:
     """Brings the newest work into `refs/bottles/<slug>/`. Raises BottleError.
 
-    A bottle that died before its work was captured is started once more, without anybody in it, to make the bundle:
-    host git never reads what an agent wrote in place.
+    A bottle that died before its work was captured is started once more, without anybody in it, to make the
+    bundle: host git never reads what an agent wrote in place.
     """
     metadata = store.load(context.home, slug)
     paths = context.home.bottle(slug)

@@ -1,11 +1,11 @@
 """The workspace of a bottle: how it is planned, made on the host, and finished inside.
 
-Why a clone shares objects: `git clone --shared --no-checkout` takes about 10 ms whatever the size, as no object is
-copied; the host's stores are shown inside read-only, and the files are written by git inside, as the bottle's
-user. It is safe since nothing inside can write the host's store, and hard links, which git would make by itself,
-would let it. The price: all of the store can be read inside, dropped commits and stashes included; the preflight
-says so.
-Why an overlay is the quickest: the host's tree is mounted as it is and only what is written takes room.
+Why a clone shares objects: `git clone --shared --no-checkout` takes about 10 ms whatever the size, as no
+object is copied; the host's stores are shown inside read-only, and the files are written by git inside, as
+the bottle's user. It is safe since nothing inside can write the host's store, and hard links, which git
+would make by itself, would let it. The price: all of the store can be read inside, dropped commits and
+stashes included; the preflight says so. Why an overlay is the quickest: the host's tree is mounted as it is
+and only what is written takes room.
 
 Invariant: host git never runs in a folder that an agent has written.
 """
@@ -48,17 +48,25 @@ class WorkspacePlan:
         notes = []
         repository = self.repository
         if self.mode == "clone" and repository is not None:
-            notes.append("the repository's whole object store can be read inside, stashes and dropped commits included")
+            notes.append(
+                "the repository's whole object store can be read inside, stashes and dropped commits included"
+            )
             if repository.dirty and not self.carry:
                 notes.append("uncommitted changes stay behind: --carry takes them along")
             if repository.submodules:
                 notes.append("submodules are not cloned: their folders are empty inside")
         if self.mode == "overlay" and self.masked:
-            notes.append(f"{len(self.masked)} ignored files that look secret are hidden: {', '.join(self.masked[:3])}")
+            notes.append(
+                f"{len(self.masked)} ignored files that look secret are hidden: {', '.join(self.masked[:3])}"
+            )
         if self.mode == "bind":
-            notes.append("bind: what the agent writes is on the host at once, .git/hooks and .git/config included")
+            notes.append(
+                "bind: what the agent writes is on the host at once, .git/hooks and .git/config included"
+            )
         if self.mode == "none" and repository is None:
-            notes.append("the workspace is empty: this folder is no git repository (--workspace copy takes it along)")
+            notes.append(
+                "the workspace is empty: this folder is no git repository (--workspace copy takes it along)"
+            )
         return tuple(notes)
 
 
@@ -67,9 +75,13 @@ def choose_mode(asked: str | None, configured: str | None, repository: Repositor
     if mode not in MODES:
         raise UsageError(f"there is no workspace mode {mode!r}", f"known: {', '.join(MODES)}")
     if mode == "clone" and repository is None:
-        raise UsageError("a clone needs a git repository here", "use --workspace copy, overlay or none, or git init")
+        raise UsageError(
+            "a clone needs a git repository here", "use --workspace copy, overlay or none, or git init"
+        )
     if mode == "overlay" and repository is not None and repository.linked:
-        raise UsageError("a linked git worktree cannot be an overlay: its git folder lies elsewhere", "use clone")
+        raise UsageError(
+            "a linked git worktree cannot be an overlay: its git folder lies elsewhere", "use clone"
+        )
     return mode
 
 
@@ -129,11 +141,15 @@ def _clone(runner: Runner, plan: WorkspacePlan, repository: Repository, target: 
     alternates.write_bytes(b"".join(os.fsencode(store) + b"\n" for store in stores))
     if repository.shallow:
         shutil.copyfile(repository.common_dir / "shallow", dot_git / "shallow")
-    refs = checked(runner, git(repository.top, "for-each-ref", "--format=%(objectname) %(refname)"), what).stdout
+    refs = checked(
+        runner, git(repository.top, "for-each-ref", "--format=%(objectname) %(refname)"), what
+    ).stdout
     checked(runner, git(target, "update-ref", "--stdin", stdin=_ref_updates(refs, repository.head)), what)
     if repository.origin:
         checked(runner, git(target, "config", "remote.origin.url", repository.origin), what)
-        checked(runner, git(target, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"), what)
+        checked(
+            runner, git(target, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"), what
+        )
     if plan.carry and repository.dirty:
         _carry(runner, repository, target, what)
     inside = "".join(f"{OBJECTS}/{index}\n" for index in range(len(repository.objects)))

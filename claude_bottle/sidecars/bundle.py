@@ -1,7 +1,8 @@
 """The bundle: all sidecars of one bottle in one process, with Envoy beside it.
 
-Invariant: the gate is served last and only when everything behind it answers. A sidecar that dies is restarted
-a few times; while it is away nothing passes; when it does not come back the bundle ends, and with it the bottle.
+Invariant: the gate is served last and only when everything behind it answers. A sidecar that dies is
+restarted a few times; while it is away nothing passes; when it does not come back the bundle ends, and with
+it the bottle.
 
 The bundle runs in its own folder (`run`), so that all socket paths are short and relative.
 """
@@ -45,6 +46,7 @@ class Bundle:
         self._spec = spec
         self._log = DecisionLog(spec.decisions)
         self._envoy = envoy
+        self._folder = os.getcwd()
         self._deaths: list[float] = []
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -103,7 +105,7 @@ class Bundle:
         deadline = asyncio.get_running_loop().time() + _ENVOY_SECONDS
         while not _answers(LISTENER_SOCKET):
             if self._envoy.status is not None or asyncio.get_running_loop().time() > deadline:
-                raise BottleError("Envoy did not start", f"its log: {os.path.abspath(ENVOY_LOG)}")
+                raise BottleError("Envoy did not start", f"its log: {self._folder}/{ENVOY_LOG}")
             await asyncio.sleep(0.003)
 
     def _envoy_ended(self) -> None:

@@ -95,9 +95,13 @@ def open_home(home: Home) -> Home:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = home.root.stat()
     except OSError as error:
-        raise BottleError(f"cannot use {home.root}: {error.strerror}", "set CLAUDE_BOTTLE_HOME to another folder") from error
+        raise BottleError(
+            f"cannot use {home.root}: {error.strerror}", "set CLAUDE_BOTTLE_HOME to another folder"
+        ) from error
     if found.st_uid != os.geteuid():
-        raise BottleError(f"{home.root} belongs to another user", "set CLAUDE_BOTTLE_HOME to a folder of your own")
+        raise BottleError(
+            f"{home.root} belongs to another user", "set CLAUDE_BOTTLE_HOME to a folder of your own"
+        )
     if found.st_mode & 0o077:
         home.root.chmod(0o700)
     return home
@@ -111,7 +115,11 @@ def new_slug(agent: str) -> str:
 def is_slug(text: str) -> bool:
     name, dash, tail = text.rpartition("-")
     plain = all(char in _SLUG_ALPHABET or char == "-" for char in name)
-    return bool(dash and name and plain and not name.startswith("-")) and len(tail) == 5 and set(tail) <= set(_SLUG_ALPHABET)
+    return (
+        bool(dash and name and plain and not name.startswith("-"))
+        and len(tail) == 5
+        and set(tail) <= set(_SLUG_ALPHABET)
+    )
 
 
 def list_slugs(home: Home) -> list[str]:

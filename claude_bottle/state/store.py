@@ -1,6 +1,7 @@
 """The state folder as a store of bottles: atomic writes, one lock a bottle, nothing ever vanishes.
 
-Invariant: a reader sees a whole file or none; a bottle whose metadata cannot be read is still listed, as broken.
+Invariant: a reader sees a whole file or none; a bottle whose metadata cannot be read is still listed, as
+broken.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def load(home: Home, slug: str) -> Metadata:
         raise NotFoundError(f"there is no bottle {slug!r}", nearest_hint(slug, list_slugs(home)))
     found = read(home, slug)
     if isinstance(found, Broken):
-        raise BottleError(f"the state of {slug} cannot be read: {found.reason}", f"look at {home.bottle(slug).root}")
+        raise BottleError(
+            f"the state of {slug} cannot be read: {found.reason}", f"look at {home.bottle(slug).root}"
+        )
     return found
 
 
@@ -111,7 +114,9 @@ def _make_removable(function: object, path: str, error: object) -> None:
 @contextlib.contextmanager
 def locked(paths: BottlePaths) -> Iterator[None]:
     """One process at a time starts, stops or settles a bottle; the others wait. Not to be nested."""
-    descriptor = os.open(paths.root.with_name(f".{paths.root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        paths.root.with_name(f".{paths.root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -29,7 +29,9 @@ class Mount:
     source: str = ""
 
 
-def bwrap_arguments(mounts: tuple[Mount, ...], hostname: str, environment: tuple[tuple[str, str], ...]) -> list[str]:
+def bwrap_arguments(
+    mounts: tuple[Mount, ...], hostname: str, environment: tuple[tuple[str, str], ...]
+) -> list[str]:
     """bubblewrap's options; they go through a descriptor, since values may be private."""
     arguments = [f"--unshare-{name}" for name in _NAMESPACES]
     arguments += ["--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
@@ -61,7 +63,9 @@ def _mount_arguments(mount: Mount) -> list[str]:
 
 def python_argv(module: str, package_root: str, *arguments: str) -> list[str]:
     """Starts a module of this backend with nothing of the environment, the user or the site."""
-    interpreter = getattr(sys, "_base_executable", sys.executable)  # a virtual environment costs time and adds nothing
+    interpreter = getattr(
+        sys, "_base_executable", sys.executable
+    )  # a virtual environment costs time and adds nothing
     return [interpreter, "-I", "-S", "-c", _ENTER.format(module=module), package_root, *arguments]
 
 

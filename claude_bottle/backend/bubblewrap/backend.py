@@ -77,6 +77,6 @@ class BubblewrapBackend(BottleBackend):
         return active_agents(state)
 
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
-        from claude_bottle.backend.bubblewrap.cgroups import remove, remains
+        from claude_bottle.backend.bubblewrap.cgroups import remains, remove
 
         remove(remains(metadata.slug))

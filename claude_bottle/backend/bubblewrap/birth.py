@@ -1,13 +1,14 @@
 """How a bottle comes to life: bubblewrap is started, and sockets are opened inside its network.
 
-Invariant: the bottle ends when the process that started it does, whatever ends that process: its programs lose
-their parent (PR_SET_PDEATHSIG) and its anchor its input.
+Invariant: the bottle ends when the process that started it does, whatever ends that process: its programs
+lose their parent (PR_SET_PDEATHSIG) and its anchor its input.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def spawn_bottle(
                 os.set_inheritable(descriptor, True)
             fixed = ["--info-fd", str(info_in), "--args", str(options), "--seccomp", str(program)]
             os.execve(bwrap, [bwrap, *fixed, *ANCHOR], {})
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a child must never return into its parent's code
             os.write(2, f"cannot start bubblewrap: {error}\n".encode())
         finally:
             os._exit(1)
@@ -69,6 +70,12 @@ def _memory_file(name: str, content: bytes) -> int:
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def end_bottle(process: int) -> None:
+    """Kills bubblewrap, and with it everything inside."""
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 def await_bottle(process: int, info: int, ready: int, hold: int) -> Bottle:
@@ -112,7 +119,7 @@ def open_listeners(init: int, addresses: dict[str, tuple[str, int]]) -> dict[str
             opened = [socket.create_server(address, backlog=512) for address in addresses.values()]
             socket.send_fds(theirs, [b"l"], [item.fileno() for item in opened])
             os._exit(0)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a child must never return into its parent's code
             os.write(2, f"cannot listen inside the bottle: {error}\n".encode())
         finally:
             os._exit(1)
@@ -132,5 +139,3 @@ def _enter_network(init: int) -> None:
     owner = fcntl.ioctl(network, linux.NS_GET_USERNS)
     linux.setns(owner, linux.CLONE_NEWUSER)
     linux.setns(network, linux.CLONE_NEWNET)
-
-

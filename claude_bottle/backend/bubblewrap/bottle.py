@@ -21,7 +21,9 @@ _STOP_SECONDS = 10.0
 class BubblewrapBottle(Bottle):
     """`keeper` is set only in the process that has just launched it."""
 
-    def __init__(self, slug: str, paths: BottlePaths, runner: Runner, keeper: KeeperProcess | None = None) -> None:
+    def __init__(
+        self, slug: str, paths: BottlePaths, runner: Runner, keeper: KeeperProcess | None = None
+    ) -> None:
         self.slug = slug
         self._run = str(paths.run)
         self._runner = runner

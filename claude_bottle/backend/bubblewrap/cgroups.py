@@ -86,9 +86,10 @@ def create(plan: LimitPlan) -> None:
         for group in plan.groups:
             os.mkdir(group, 0o755)
         for path, value in plan.writes:
-            with contextlib.suppress(FileNotFoundError) if path.endswith("swap.max") else contextlib.nullcontext():
-                with open(path, "w") as file:
-                    file.write(value)
+            if path.endswith("swap.max") and not os.path.exists(path):
+                continue  # a kernel without swap accounting has no swap to limit by
+            with open(path, "w") as file:
+                file.write(value)
     except OSError as error:
         remove(plan.groups)
         raise BottleError(f"cannot limit the bottle by cgroup: {error}") from error
@@ -97,7 +98,9 @@ def create(plan: LimitPlan) -> None:
 def remove(groups: tuple[str, ...]) -> None:
     """Removes groups that are there and empty."""
     for group in groups:
-        with contextlib.suppress(OSError):  # gone already, or a process is still ending: the next removal finds it
+        with contextlib.suppress(
+            OSError
+        ):  # gone already, or a process is still ending: the next removal finds it
             os.rmdir(group)
 
 

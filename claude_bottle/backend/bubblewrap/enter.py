@@ -137,7 +137,7 @@ def _fork(doors: Doors, inside: Inside, stdio: tuple[int, int, int]) -> tuple[in
                 os._exit(FAILED_TO_ENTER)
             linux.install_seccomp(doors.program)
             inside.become(environment)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a child must never return into its parent's code
             _say(f"cannot enter the bottle: {error}")
         finally:
             os._exit(FAILED_TO_ENTER)

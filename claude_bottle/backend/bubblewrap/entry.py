@@ -132,7 +132,8 @@ def open_doors(run: str) -> Doors:
         if start_time(facts.init) != facts.born:
             raise NotRunning("its first process is gone")
         namespaces = tuple(
-            (os.open(f"/proc/{facts.init}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in _KINDS
+            (os.open(f"/proc/{facts.init}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind)
+            for name, kind in _KINDS
         )
         doors = Doors(
             owner=fcntl.ioctl(namespaces[0][0], linux.NS_GET_USERNS),
@@ -141,7 +142,8 @@ def open_doors(run: str) -> Doors:
             environment=_environment_of(facts.anchor),
             program=_read(os.path.join(run, FILTER)),
             cgroups=tuple(
-                os.open(os.path.join(path, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC) for path in facts.cgroups
+                os.open(os.path.join(path, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+                for path in facts.cgroups
             ),
             rlimits=tuple((getattr(resource, name), value) for name, value in facts.rlimits),
         )

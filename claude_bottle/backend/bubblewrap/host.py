@@ -42,7 +42,16 @@ _ETC = (
     "terminfo",
 )
 _CONTROLLERS: tuple[str, ...] = ("memory", "pids", "cpu")
-_MASKED = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "sched_debug", "kpagecount", "kpageflags")
+_MASKED = (
+    "kcore",
+    "keys",
+    "key-users",
+    "latency_stats",
+    "timer_list",
+    "sched_debug",
+    "kpagecount",
+    "kpageflags",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,9 @@ def judge(facts: HostFacts) -> Readiness:
             f"remove the bit: sudo chmod u-s {facts.bwrap}",
         )
     if facts.machine not in ("x86_64", "aarch64"):
-        return Readiness(False, f"there is no system call filter for {facts.machine}", "use an x86_64 or aarch64 host")
+        return Readiness(
+            False, f"there is no system call filter for {facts.machine}", "use an x86_64 or aarch64 host"
+        )
     if facts.max_user_namespaces == 0:
         return Readiness(
             False,
@@ -117,11 +128,16 @@ def explain_failure(output: str) -> str:
     """The mend for a bubblewrap that would not start, from what it said and what the kernel is set to."""
     apparmor = _text("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1"
     if apparmor:
-        return "AppArmor restricts user namespaces: install an AppArmor profile for bwrap, or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        return (
+            "AppArmor restricts user namespaces: install an AppArmor profile for bwrap, "
+            "or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        )
     if _text("/proc/sys/kernel/unprivileged_userns_clone").strip() == "0":
         return "allow user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1"
     if "namespace" in output or "uid map" in output or "permitted" in output:
-        return "this host or container forbids new user namespaces: run on the host itself, or allow them there"
+        return (
+            "this host or container forbids new user namespaces: run on the host itself, or allow them there"
+        )
     return "see what it said: claude-bottle doctor --backend bubblewrap"
 
 

@@ -1,9 +1,9 @@
 """The process that keeps one bottle alive: parent of bubblewrap, home of the bundle.
 
-Rules. 1. It is born from `start`, outlives it, and holds the lock on the run directory while the bottle lives.
-2. Until it is told "keep" the bottle belongs to the starting command: if that ends, so does the bottle; thus no
-unproved bottle outlives its start. 3. When the keeper dies, however it dies, the kernel ends the bottle
-(its programs lose their parent and their input) and with the listening sockets the way out.
+Rules. 1. It is born from `start`, outlives it, and holds the lock on the run directory while the bottle
+lives. 2. Until it is told "keep" the bottle belongs to the starting command: if that ends, so does the
+bottle; thus no unproved bottle outlives its start. 3. When the keeper dies, however it dies, the kernel
+ends the bottle (its programs lose their parent and their input) and with the listening sockets the way out.
 4. When the bottle or the bundle ends, the keeper ends.
 
 It talks to the starting command in JSON lines: steps with their times, then "ready", or an error.
@@ -16,10 +16,17 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from claude_bottle.backend.bubblewrap import entry, linux
-from claude_bottle.backend.bubblewrap.birth import Bottle, await_bottle, open_listeners, spawn_bottle
+from claude_bottle.backend.bubblewrap.birth import (
+    Bottle,
+    await_bottle,
+    end_bottle,
+    open_listeners,
+    spawn_bottle,
+)
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
 
@@ -36,10 +43,8 @@ class Reporter:
         self._last = now
 
     def say(self, **message: Any) -> None:
-        try:
+        with suppress(BrokenPipeError):  # the starting command is gone; rule 2 decides what follows
             os.write(1, json.dumps(message).encode() + b"\n")
-        except BrokenPipeError:
-            pass  # the starting command is gone; rule 2 decides what follows
 
 
 def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
@@ -95,7 +100,9 @@ class Keeper:
             bottle = await_bottle(*started)
             self._say.step("bottle")
             loop.add_reader(os.pidfd_open(bottle.process), self._end, "the bottle ended")
-            bundle.open_gate(open_listeners(bottle.init, {"egress": ("127.0.0.1", self._spec["port"])})["egress"])
+            bundle.open_gate(
+                open_listeners(bottle.init, {"egress": ("127.0.0.1", self._spec["port"])})["egress"]
+            )
             write_entry(bottle, self._spec)
             self._say.step("gate")
             self._say.say(ready=True)
@@ -103,8 +110,7 @@ class Keeper:
                 loop.call_later(self._spec["wall_time"], self._end, "its wall time is over")
             return str(await self._over)
         finally:
-            os.kill(started[0], signal.SIGKILL)
-            os.waitpid(started[0], 0)
+            end_bottle(started[0])
             bundle.close()
 
     def _hear(self) -> None:
@@ -143,7 +149,8 @@ def _read_line() -> bytes:
 class Probing:
     """The probe, run by a child of the keeper that enters the bottle while the keeper's loop serves the gate.
 
-    The child is undumpable and enters before any program of an agent runs; no interpreter has to start for it.
+    The child is undumpable and enters before any program of an agent runs; no interpreter has to start for
+    it.
     """
 
     def __init__(self, run: str, questions: bytes, reporter: Reporter) -> None:
@@ -231,7 +238,6 @@ def _start_envoy(begin: dict[str, Any]) -> Child:
 
 def _live(spec: dict[str, Any], envoy: Child, reporter: Reporter) -> int:
     import asyncio
-    from contextlib import suppress
 
     from claude_bottle.backend.bubblewrap import cgroups
     from claude_bottle.errors import BottleError

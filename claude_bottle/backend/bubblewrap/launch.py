@@ -48,7 +48,12 @@ class KeeperProcess:
         log = os.open(paths.logs / "bundle.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         argv = python_argv("keeper", PACKAGE_ROOT, str(paths.run / SOCKETS))
         self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(), start_new_session=True
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(),
+            start_new_session=True,
         )
         os.close(log)
         self._heard = b""

@@ -77,9 +77,7 @@ def clone_mount(path: str) -> int:
 
 def attach_mount(tree: int, target: str) -> None:
     """Puts a detached mount at `target`: move_mount(2)."""
-    result = _libc.syscall(
-        _MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
-    )
+    result = _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     _check(result, "move_mount", target)
 
 

@@ -1,7 +1,7 @@
 """From a request and the host's facts to a frozen plan. Pure.
 
-The bottle's root is a fresh tmpfs, made read-only at the end: the host's /usr, a small /etc, the granted files.
-As root the bottle's programs are another host identity, one of its own for each bottle.
+The bottle's root is a fresh tmpfs, made read-only at the end: the host's /usr, a small /etc, the granted
+files. As root the bottle's programs are another host identity, one of its own for each bottle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ _ENVOY_UIDS = 1 << 20  # so far above its bottle's identity is Envoy's
 _SHM_BYTES = 512 << 20
 _RUN_BYTES = 64 << 20
 ETC_FILES = ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf")
-_AUTHORITY_PATHS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt")
+_AUTHORITY_PATHS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +65,26 @@ class BubblewrapPlan(BottlePlan):
             found.append("no memory limit: the manifest sets none")
         if self.version < SYMLINKS_FIXED:
             version = ".".join(map(str, self.version))
-            found.append(f"bubblewrap {version} lacks the fix of CVE-2026-87766: mount points are checked instead")
+            found.append(
+                f"bubblewrap {version} lacks the fix of CVE-2026-87766: mount points are checked instead"
+            )
         return tuple(found)
 
 
 def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> BubblewrapPlan:
-    """`identity` is a number below 2**20 that sets this bottle's host uid apart, where the operator is root."""
+    """`identity`, below 2**20, sets this bottle's host uid apart where the operator is root."""
     assert facts.bwrap is not None
     grants = _outer_first((*request.grants, *_own_grants(request)))
     staging = facts.root or any(grant.overlay for grant in grants)
-    sources = tuple(Source(item.source, facts.root and item.owned_by_operator, item.overlay) for item in grants)
+    sources = tuple(
+        Source(item.source, facts.root and item.owned_by_operator, item.overlay) for item in grants
+    )
     granted = tuple(
-        Mount("bind" if item.writable else "ro-bind", item.target, f"{STAGE}/{index}" if staging else item.source)
+        Mount(
+            "bind" if item.writable else "ro-bind",
+            item.target,
+            f"{STAGE}/{index}" if staging else item.source,
+        )
         for index, item in enumerate(grants)
     )
     system = _system(facts)
@@ -81,7 +93,14 @@ def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> Bubb
         bwrap=facts.bwrap,
         version=facts.version,
         machine=facts.machine,
-        mounts=(*system, *_etc(facts), *_own(facts), *granted, Mount("remount-ro", "/dev"), Mount("remount-ro", "/")),
+        mounts=(
+            *system,
+            *_etc(facts),
+            *_own(facts),
+            *granted,
+            Mount("remount-ro", "/dev"),
+            Mount("remount-ro", "/"),
+        ),
         stage=Stage(sources if staging else (), _FIRST_UID + identity if facts.root else None),
         limits=plan_limits(request.limits, request.slug, facts.cgroup_parents),
         system=system,
@@ -125,12 +144,14 @@ def _own(facts: HostFacts) -> tuple[Mount, ...]:
 
 
 def envoy_command(plan: BubblewrapPlan, binary: str, authorities: str) -> tuple[list[str], Stage]:
-    """Envoy alone in its own namespaces: no network at all, no file but its folder, and how that is staged."""
+    """Envoy alone in its own namespaces, without network or files but its own, and how that is staged."""
     folder = str(plan.request.paths.run / "egress")
     staging = plan.envoy_uid is not None
     shown = (folder, binary, authorities)
     stage = Stage(tuple(Source(path) for path in shown) if staging else (), plan.envoy_uid)
-    folder, binary, authorities = (f"{STAGE}/{index}" if staging else path for index, path in enumerate(shown))
+    folder, binary, authorities = (
+        f"{STAGE}/{index}" if staging else path for index, path in enumerate(shown)
+    )
     mounts = (
         *plan.system,
         Mount("bind", ENVOY_FOLDER, folder),

@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import signal
+from contextlib import suppress
 from types import FrameType
 
 _CHUNK = 65536
@@ -20,10 +21,8 @@ def forward_signals(child: int) -> None:
     """Passes on what a caller or a terminal sends, to the whole group that the child leads."""
 
     def forward(number: int, _: FrameType | None) -> None:
-        try:
+        with suppress(ProcessLookupError):  # it has just ended: its status is on the way
             os.kill(-child, number)
-        except ProcessLookupError:
-            pass  # it has just ended: its status is on the way
 
     for number in _FORWARDED:
         signal.signal(number, forward)
@@ -47,17 +46,14 @@ def relay(source: int, sink: int, outputs: tuple[tuple[int, int], ...], program:
     `sink` belongs to the program, which may never read it: it is written without blocking. The `to` of an
     output is the caller's: writing there may block, which is how a slow caller slows the program.
     """
-    os.set_blocking(sink, False)
+    feed = _Feed(source, sink, is_terminal=sink in dict(outputs))
     targets = dict(outputs)
-    pending, wants_input, running = b"", True, True
+    running = True
     while running or targets:
         events = dict.fromkeys(targets, select.POLLIN)
         if running:
             events[program] = select.POLLIN
-            if pending:
-                events[sink] = events.get(sink, 0) | select.POLLOUT  # a terminal is source and sink at once
-            elif wants_input:
-                events[source] = select.POLLIN
+            feed.ask_for(events)
         ready = _wait(events, forever=running)
         if not running and not ready:
             return
@@ -66,14 +62,36 @@ def relay(source: int, sink: int, outputs: tuple[tuple[int, int], ...], program:
                 del targets[descriptor]
         if program in ready:
             running = False
-        elif pending and sink in ready and ready[sink] & ~select.POLLIN:
-            pending = _write_some(sink, pending)
-        elif not pending and wants_input and source in ready:
-            pending = _read(source)
-            if not pending:
-                wants_input = False
-                if sink not in dict(outputs):  # a pipe: the program sees the end; a terminal stays open
-                    os.close(sink)
+        else:
+            feed.go_on(ready)
+
+
+class _Feed:
+    """The caller's input on its way to the program; at most one read is held back."""
+
+    def __init__(self, source: int, sink: int, *, is_terminal: bool) -> None:
+        os.set_blocking(sink, False)
+        self._source = source
+        self._sink = sink
+        self._is_terminal = is_terminal  # then the sink is also an output, and never closed
+        self._pending = b""
+        self._open = True
+
+    def ask_for(self, events: dict[int, int]) -> None:
+        if self._pending:
+            events[self._sink] = events.get(self._sink, 0) | select.POLLOUT
+        elif self._open:
+            events[self._source] = select.POLLIN
+
+    def go_on(self, ready: dict[int, int]) -> None:
+        if self._pending:
+            if ready.get(self._sink, 0) & ~select.POLLIN:
+                self._pending = _write_some(self._sink, self._pending)
+        elif self._open and self._source in ready:
+            self._pending = _read(self._source)
+            self._open = bool(self._pending)
+            if not self._open and not self._is_terminal:
+                os.close(self._sink)  # the program sees the end of its input
 
 
 def _wait(events: dict[int, int], forever: bool) -> dict[int, int]:

@@ -145,4 +145,6 @@ def _attach_overlay(lower: int, upper: int, target: str, own_namespace: bool) ->
     _attach(upper, f"{target}.upper")
     os.mkdir(target, 0o755)
     options = f"lowerdir={target}.lower,upperdir={target}.upper/upper,workdir={target}.upper/work"
-    linux.mount("overlay", target, "overlay", linux.MS_NODEV, options + (",userxattr" if own_namespace else ""))
+    linux.mount(
+        "overlay", target, "overlay", linux.MS_NODEV, options + (",userxattr" if own_namespace else "")
+    )

@@ -16,7 +16,9 @@ Headers = tuple[tuple[str, str], ...]
 def credential_header(auth: Auth, value: str) -> tuple[str, str]:
     """RFC 6750 (bearer), RFC 7617 (basic); `token` is GitHub's word. Raises BottleError."""
     if not value or not value.isascii() or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
-        raise BottleError(f"the secret {auth.secret.kind} is empty or has characters that no header can carry")
+        raise BottleError(
+            f"the secret {auth.secret.kind} is empty or has characters that no header can carry"
+        )
     if auth.scheme == "bearer":
         return ("authorization", f"Bearer {value}")
     if auth.scheme == "token":

@@ -125,8 +125,14 @@ def envoy_bootstrap() -> Json:
     return {
         "node": {"id": "bottle", "cluster": "claude-bottle"},
         "dynamic_resources": {
-            "cds_config": {"path_config_source": {"path": f"./{CLUSTERS_FILE}"}, "resource_api_version": "V3"},
-            "lds_config": {"path_config_source": {"path": f"./{LISTENERS_FILE}"}, "resource_api_version": "V3"},
+            "cds_config": {
+                "path_config_source": {"path": f"./{CLUSTERS_FILE}"},
+                "resource_api_version": "V3",
+            },
+            "lds_config": {
+                "path_config_source": {"path": f"./{LISTENERS_FILE}"},
+                "resource_api_version": "V3",
+            },
         },
         "static_resources": {"clusters": [cluster("authz", [endpoint(AUTHZ_SOCKET)])]},
         "overload_manager": _overload_manager(),

@@ -1,7 +1,7 @@
-"""The command of `script/bench`: measures what is named and says it, a line a figure. It never judges a figure.
+"""Measures what is named, all without a name, each beside a baseline in turn. It never judges a figure.
 
-Invariant: whatever ends it, nothing that it started is left running and nothing that it wrote is left on disk.
-Exit 0: all was measured. 1: something could not be, and standard error says why. 2: there is no such benchmark.
+Invariant: whatever ends it, nothing that it started is left running and nothing that it wrote on disk.
+Exit 0: all was measured. 1: something could not be; standard error says why. 2: there is no such benchmark.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ class EndedError(BaseException):
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="script/bench", description=__doc__, epilog="\n".join(["benchmarks:", *(f"  {name}" for name in BENCHMARKS)]),
+        prog="script/bench",
+        description=__doc__,
+        epilog="\n".join(["benchmarks:", *(f"  {name}" for name in BENCHMARKS)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a benchmark, the beginning of some, or a pattern; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a name, the start of some, or a pattern")
     options = parser.parse_args()
     try:
         chosen = select(options.names or ["*"], tuple(BENCHMARKS))

@@ -1,4 +1,4 @@
-"""Starting a bottle, entering it, and what an idle one weighs; beside the same by bubblewrap or nsenter alone."""
+"""Starting a bottle, entering it, what an idle one weighs; beside the same by bubblewrap or nsenter alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench.children import UnmeasuredError, ended_after, stream_of, whole_process
 from bench.figures import Figure, compared, in_turn, part
@@ -19,12 +19,15 @@ from claude_bottle.backend.bubblewrap.entry import lock_holder, read_facts
 from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
 from claude_bottle.backend.bubblewrap.stage import STAGE
 
+if TYPE_CHECKING:
+    from claude_bottle.operations.context import Context
+
 _ANCHOR = ("/bin/sh", "-c", "echo; exec cat")
 _SETTLE = 1.5  # seconds after which nothing of a start is left
 
 
 def start(lab: Lab) -> Iterator[Figure]:
-    """The whole `start AGENT --detach --yes`, against bubblewrap alone with the same mounts running `true`."""
+    """The whole `start AGENT --detach --yes`, against bubblewrap alone, same mounts, running `true`."""
     starts: list[Start] = []
 
     def bottle() -> float:
@@ -39,7 +42,9 @@ def start(lab: Lab) -> Iterator[Figure]:
     yield compared("start.bubblewrap", "ms", pairs)
     measured = [dict(made.steps) for made in starts[-len(pairs) :]]
     for name in measured[0]:
-        yield part(f"start.bubblewrap.{name}", "ms", [steps[name] * 1000 for steps in measured if name in steps])
+        yield part(
+            f"start.bubblewrap.{name}", "ms", [steps[name] * 1000 for steps in measured if name in steps]
+        )
 
 
 def execute(lab: Lab) -> Iterator[Figure]:
@@ -95,8 +100,10 @@ def bare_weight(argv: list[str]) -> float:
 
 
 def bare_bubblewrap(operator: Operator, slug: str, *argv: str) -> list[str]:
-    """bubblewrap with the mounts of this bottle's own plan, straight from where they are: nothing staged, no limits,
-    no system call filter, and by the operator's own identity."""
+    """bubblewrap with the mounts of this bottle's own plan, straight from where they are.
+
+    Nothing is staged, nothing limited or filtered, and it is the operator's own identity.
+    """
     plan = plan_of(operator, slug)
     sources = {f"{STAGE}/{index}": grant.source for index, grant in enumerate(plan.request.grants)}
     mounts = tuple(_unstaged(mount, sources) for mount in plan.mounts)
@@ -110,24 +117,26 @@ def _unstaged(mount: Mount, sources: dict[str, str]) -> Mount:
 
 def plan_of(operator: Operator, slug: str) -> BubblewrapPlan:
     """The plan of a bottle that has been started, made once more from its state."""
-    from claude_bottle.operations.context import Context
     from claude_bottle.operations.prepare import prepare_again
-    from claude_bottle.proc import SystemRunner
     from claude_bottle.state import store
 
-    context = Context(operator.home, SystemRunner(operator.environment), operator.environment, operator.repository)
-    plan = prepare_again(context, store.load(operator.home, slug)).plan
+    plan = prepare_again(context_of(operator), store.load(operator.home, slug)).plan
     assert isinstance(plan, BubblewrapPlan)
     return plan
 
 
 def enter(operator: Operator, slug: str) -> list[str]:
     from claude_bottle.operations.agents import running_bottle
+
+    return running_bottle(context_of(operator), slug).command(["true"], tty=False)
+
+
+def context_of(operator: Operator) -> Context:
     from claude_bottle.operations.context import Context
     from claude_bottle.proc import SystemRunner
 
-    context = Context(operator.home, SystemRunner(), operator.environment, operator.repository)
-    return running_bottle(context, slug).command(["true"], tty=False)
+    runner = SystemRunner(operator.environment)
+    return Context(operator.home, runner, operator.environment, operator.repository)
 
 
 def nsenter(operator: Operator, slug: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Starts what is measured and what helps to measure, and lets none of it outlive the one who started it.
 
-Invariant: every program here is the leader of a session of its own, so Ctrl-C reaches the benchmark alone; that
-asks its programs to end, waits for them, and insists. A helper also ends when its standard input does.
+Invariant: every program here leads a session of its own, so Ctrl-C reaches the benchmark alone; that asks
+its programs to end, waits for them, and insists. A helper also ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class UnmeasuredError(Exception):
     """A benchmark could not be run; the message says why."""
 
 
-def whole_process(argv: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> float:
+def whole_process(
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> float:
     """The seconds from starting a program to its end. Raises UnmeasuredError unless it ends well."""
     with tempfile.TemporaryFile() as complaints:
         began = time.perf_counter()
@@ -47,7 +49,7 @@ def whole_process(argv: Sequence[str], environment: Mapping[str, str] | None = N
 def timed_lines(
     argv: Sequence[str], environment: Mapping[str, str], cwd: Path
 ) -> tuple[str, list[tuple[float, str]], float]:
-    """Its standard output; each line of its standard error with the seconds until it came; and all its seconds."""
+    """Its standard output; each line of its standard error, and when it came; and its seconds in all."""
     lines: list[tuple[float, str]] = []
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
@@ -85,7 +87,13 @@ def _started(
     argv: Sequence[str], environment: Mapping[str, str] | None, cwd: Path | None, stdout: Any, stderr: Any
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, cwd=cwd, start_new_session=True
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        cwd=cwd,
+        start_new_session=True,
     )
 
 

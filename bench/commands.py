@@ -1,4 +1,4 @@
-"""Commands that only look, and Claude Code in a bottle, each as a whole process beside the least there can be."""
+"""Commands that look, and Claude Code in a bottle: whole processes, beside the least that there can be."""
 
 from __future__ import annotations
 

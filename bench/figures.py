@@ -1,7 +1,7 @@
 """What a measurement is, how the benchmarks are chosen by name, and how a figure is shown. Pure.
 
-Invariant: a figure never judges. It is the median of several runs beside the median of its baseline, which was
-measured in turn with it, and the median of their ratios pair by pair: slow and quick moments hit both alike.
+Invariant: a figure never judges. It is the median of several runs beside the median of its baseline, which
+was measured in turn with it, and the median of their ratios pair by pair: slow moments hit both alike.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ class UnknownNameError(ValueError):
 
 def compared(bench: str, unit: str, pairs: Sequence[Pair]) -> Figure:
     """From pairs of (value, baseline). A baseline of nothing has no ratio."""
-    values, baselines = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    values = [value for value, _ in pairs]
+    baselines = [base for _, base in pairs]
     ratio = median(value / base for value, base in pairs) if all(baselines) else None
-    return Figure(bench, median(values), unit, median(baselines), ratio, len(values), min(values), max(values))
+    ends = (min(values), max(values))
+    return Figure(bench, median(values), unit, median(baselines), ratio, len(values), *ends)
 
 
 def part(bench: str, unit: str, values: Sequence[float]) -> Figure:
@@ -77,8 +79,10 @@ def in_turn(
 
 
 def select(wanted: Iterable[str], known: Sequence[str]) -> list[str]:
-    """The benchmarks that are meant, each once, in their own order. A name is a whole one, the beginning of some
-    up to a dot, or a pattern with `*`. Raises UnknownNameError."""
+    """The benchmarks that are meant, each once, in their own order.
+
+    A name is a whole one, the beginning of some up to a dot, or a pattern with `*`. Raises UnknownNameError.
+    """
     chosen: set[str] = set()
     for name in wanted:
         found = [name] if name in known else [item for item in known if _meant(name, item)]
@@ -98,7 +102,9 @@ def _beginnings(known: Iterable[str]) -> set[str]:
 
 
 def as_json(figure: Figure) -> str:
-    rounded = {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(figure).items()}
+    rounded = {
+        key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(figure).items()
+    }
     return json.dumps(rounded)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share. Each thing is made when the first benchmark asks for it and ends with the lab."""
+"""What the benchmarks share: each thing is made when it is first asked for, and ends with the lab."""
 
 from __future__ import annotations
 
@@ -25,10 +25,4 @@ class Lab:
     def rig(self) -> Rig:
         from bench.rig import rig
 
-        return self._stack.enter_context(rig(inspected=False))
-
-    @cached_property
-    def inspecting_rig(self) -> Rig:
-        from bench.rig import rig
-
-        return self._stack.enter_context(rig(inspected=True))
+        return self._stack.enter_context(rig())

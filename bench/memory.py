@@ -1,8 +1,9 @@
 """What a tree of processes weighs. Linux: proc(5), smaps_rollup.
 
-Invariant: pages that several processes share are counted in parts (PSS), so nothing counts twice. Where a process
-may not be looked into (the keeper makes itself unreadable to its own user), all of its resident pages count: more
-than the truth, never less.
+Invariant: pages that several processes share are counted in parts (PSS), so nothing counts twice. Where a
+process may not be looked into (the keeper is unreadable to its own user, if that is not root), all of its
+resident pages count: more than the truth, never less. Another bottle that runs shares Envoy's pages and makes
+the figure smaller.
 """
 
 from __future__ import annotations

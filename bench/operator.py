@@ -1,7 +1,7 @@
-"""A throw-away operator: a home, a manifest with one agent, a small git repository, and the product to command.
+"""A throw-away operator: a home, a manifest with one agent, a small git repository, and the product.
 
-Invariant: when it is closed no bottle of it runs and its folder is gone. What it does is what a user does: every
-bottle is started and stopped by the installed command.
+Invariant: when it is closed no bottle of it runs and its folder is gone. What it does is what a user does:
+every bottle is started and stopped by the installed command.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +22,21 @@ from claude_bottle.errors import BottleError
 from claude_bottle.state.paths import Home, is_slug, list_slugs
 
 AGENT = "bench"
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "CLAUDE_BOTTLE_CLAUDE", "CLAUDE_BOTTLE_ENVOY", "SSL_CERT_FILE")
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "CLAUDE_BOTTLE_CLAUDE",
+    "CLAUDE_BOTTLE_ENVOY",
+    "SSL_CERT_FILE",
+)
 _NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing of a bottle's is to be answered
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start: what it made, its seconds in all, and the seconds of each step as they followed each other."""
+    """One start: what it made, its seconds in all, and those of each step as they followed each other."""
 
     slug: str
     seconds: float
@@ -84,7 +91,7 @@ class Operator:
             path.write_text(text)
         for arguments in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "Start")):
             argv = ["git", "-C", str(self.repository), *arguments]
-            subprocess.run(argv, env=self.environment, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+            whole_process(argv, self.environment)
 
     def declare(self, upstream: str = _NOWHERE) -> None:
         """Writes the manifest: one bottle, whose API is at `upstream`."""

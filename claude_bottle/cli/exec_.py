@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.backend.base import WORKSPACE
     from claude_bottle.errors import UsageError
     from claude_bottle.operations.agents import running_bottle
-    from claude_bottle.operations.context import system_context
+    from claude_bottle.state.paths import home_from
 
     command = options.rest
     if not command:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if options.tty and not interactive:
         raise UsageError("-t needs a terminal on standard input and output")
-    bottle = running_bottle(system_context(), options.slug)
+    bottle = running_bottle(home_from(os.environ), options.slug)
     tty = interactive and not options.no_tty
     argv = bottle.command(command, tty=tty, directory=options.directory or WORKSPACE)
     os.execv(argv[0], argv)

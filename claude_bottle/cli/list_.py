@@ -19,16 +19,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
-    from claude_bottle.operations.agents import active, declared, preserved
-    from claude_bottle.operations.context import reading_context
+    import os
+    from pathlib import Path
 
-    context = reading_context()
+    from claude_bottle.operations.agents import active, declared, preserved
+    from claude_bottle.state.paths import home_from
+
+    home = home_from(os.environ)
     if options.what == "active":
-        rows, warnings = active(context)
+        rows, warnings = active(home)
     elif options.what == "preserved":
-        rows, warnings = preserved(context)
+        rows, warnings = preserved(home)
     else:
-        rows, warnings = declared(context, options.what)
+        rows, warnings = declared(home, Path.cwd(), options.what)
     for warning in warnings:
         screen.say(warning)
     if options.json:

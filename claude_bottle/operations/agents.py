@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.errors import BottleError
-from claude_bottle.operations.context import Context
+from claude_bottle.state.paths import Home, list_slugs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from claude_bottle.backend.base import Bottle
 
 Value = str | float | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A line of `list`: every value by name, and the names of those that stand in the text form."""
 
     values: tuple[tuple[str, Value], ...]
@@ -36,16 +36,14 @@ def _as_text(value: Value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def active(context: Context) -> Listing:
+def active(home: Home) -> Listing:
     """Everything that runs. Without a state folder nothing can: no backend has to be asked."""
-    from claude_bottle.state.paths import list_slugs
-
-    if not list_slugs(context.home):
+    if not list_slugs(home):
         return [], []
     from claude_bottle.backend import enumerate_active_agents
 
     rows, warnings = [], []
-    for agent in enumerate_active_agents(context.home.state):
+    for agent in enumerate_active_agents(home.state):
         if agent.warning:
             warnings.append(f"{agent.backend_name} {agent.slug}: {agent.warning}")
         values: tuple[tuple[str, Value], ...] = (
@@ -59,13 +57,13 @@ def active(context: Context) -> Listing:
     return rows, warnings
 
 
-def preserved(context: Context) -> Listing:
+def preserved(home: Home) -> Listing:
     """State folders whose bottle does not run, broken ones included."""
     from claude_bottle.state import store
 
-    running = {str(row.as_dict()["slug"]) for row in active(context)[0]}
+    running = {str(row.as_dict()["slug"]) for row in active(home)[0]}
     rows, warnings = [], []
-    for found in store.read_all(context.home):
+    for found in store.read_all(home):
         if found.slug in running:
             continue
         if isinstance(found, store.Broken):
@@ -82,11 +80,11 @@ def preserved(context: Context) -> Listing:
     return rows, warnings
 
 
-def declared(context: Context, what: str) -> Listing:
+def declared(home: Home, folder: Path, what: str) -> Listing:
     """The manifest's agents or bottles. Raises ManifestError."""
     from claude_bottle.manifest.load import load_manifest
 
-    loaded = load_manifest(context.home.root, context.folder)
+    loaded = load_manifest(home.root, folder)
     if what == "bottles":
         names = [name for name, bottle in loaded.manifest.bottles.items() if not bottle.anonymous]
         return [Row((("bottle", name),), ("bottle",)) for name in sorted(names)], list(loaded.warnings)
@@ -97,13 +95,13 @@ def declared(context: Context, what: str) -> Listing:
     return rows, list(loaded.warnings)
 
 
-def running_bottle(context: Context, slug: str) -> Bottle:
+def running_bottle(home: Home, slug: str) -> Bottle:
     """Raises NotFoundError for an unknown slug, BottleError for one that does not run."""
     from claude_bottle.backend import load_backend
     from claude_bottle.state import store
 
-    metadata = store.load(context.home, slug)
-    bottle = load_backend(metadata.backend).find(metadata, context.home.bottle(slug))
+    metadata = store.load(home, slug)
+    bottle = load_backend(metadata.backend).find(metadata, home.bottle(slug))
     if bottle is None:
         raise BottleError(f"{slug} is not running", f"its work: claude-bottle pull {slug}")
     return bottle

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from claude_bottle.proc import Runner
 from claude_bottle.state.paths import Home
 
+if TYPE_CHECKING:
+    from claude_bottle.proc import Runner
 
-@dataclass(frozen=True)
-class Context:
+
+class Context(NamedTuple):
     """`environment` is the operator's; nothing of it enters a bottle unless the manifest says so."""
 
     home: Home

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def set_stage(context: Context, *, live: bool, script_file: Path | None) -> Iter
             if not live:
                 environment = {name: environment[name] for name in _KEEP if name in environment}
                 environment["ANTHROPIC_API_KEY"] = key
-            staged = replace(context, home=home, environment=environment, folder=folder / "repository")
+            staged = context._replace(home=home, environment=environment, folder=folder / "repository")
             yield Stage(staged, key, model, built_in=script_file is None and not live)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

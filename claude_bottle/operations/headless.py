@@ -26,9 +26,7 @@ class Answer:
 def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str, timeout: float) -> Answer:
     """Raises BottleError when the time is over or the output endless. The prompt is its standard input."""
     argv = bottle.claude_argv([*arguments, "--print", "--output-format", "json"], tty=False)
-    command = Command(
-        tuple(argv), stdin=prompt.encode(), timeout=timeout + _GRACE_SECONDS, limit=_OUTPUT_BYTES
-    )
+    command = Command(tuple(argv), stdin=prompt.encode(), timeout=timeout, limit=_OUTPUT_BYTES)
     done = runner.run(command)
     try:
         result = json.loads(done.stdout)

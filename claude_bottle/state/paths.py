@@ -1,12 +1,14 @@
-"""Where things are on disk. Pure but for `open_home`, which makes the folders (0700)."""
+"""Where things are on disk. Pure but for `open_home`, which makes the folders (0700).
+
+Named tuples, since `list` is to be quick and dataclasses cost more to import than it does otherwise.
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.errors import BottleError
 
@@ -14,8 +16,7 @@ _SLUG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _FOLDERS = ("bottles", "agents", "state", "archive", "queue", "audit")
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The folder that holds everything of claude-bottle on this host."""
 
     root: Path
@@ -32,8 +33,7 @@ class Home:
         return BottlePaths(self.state / slug)
 
 
-@dataclass(frozen=True, slots=True)
-class BottlePaths:
+class BottlePaths(NamedTuple):
     """The state folder of one bottle. Only what `home`, `workspace` and `overlay` hold is seen inside."""
 
     root: Path
@@ -109,6 +109,8 @@ def open_home(home: Home) -> Home:
 
 def new_slug(agent: str) -> str:
     """`<agent>-<5 of [0-9a-z]>`"""
+    import secrets
+
     return f"{agent}-{''.join(secrets.choice(_SLUG_ALPHABET) for _ in range(5))}"
 
 

@@ -126,9 +126,13 @@ def plan_of(operator: Operator, slug: str) -> BubblewrapPlan:
 
 
 def enter(operator: Operator, slug: str) -> list[str]:
-    from claude_bottle.operations.agents import running_bottle
+    from claude_bottle.backend.bubblewrap.backend import BubblewrapBackend
+    from claude_bottle.state import store
 
-    return running_bottle(context_of(operator), slug).command(["true"], tty=False)
+    bottle = BubblewrapBackend().find(store.load(operator.home, slug), operator.home.bottle(slug))
+    if bottle is None:
+        raise UnmeasuredError(f"{slug} has ended")
+    return bottle.command(["true"], tty=False)
 
 
 def context_of(operator: Operator) -> Context:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.children import Helper, helper
-from bench.routes import AUTHORITIES, INSPECTED, LOCAL, RAW, TUNNEL
+from bench.routes import AUTHORITIES, AUTHORITY_INSIDE, INSPECTED, LOCAL, RAW, TUNNEL
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaf
 
 Way = dict[str, Any]  # see `client`
@@ -49,8 +49,7 @@ def rig() -> Iterator[Rig]:
                 LOCAL: server.ask(certificate=_certificate(folder, internet, LOCAL))["port"],
                 RAW: server.ask(certificate=None)["port"],
             }
-            bundle = sidecars.ask(folder=name, ports=ports)
-            gate, inside = bundle["gate"], bundle["authority"]
+            gate, inside = sidecars.ask(folder=name, ports=ports)["gate"], str(folder / AUTHORITY_INSIDE)
             yield Rig(
                 client,
                 tunnel=Ways(_way(TUNNEL, authorities, gate=gate), _way(TUNNEL, authorities, ports[TUNNEL])),

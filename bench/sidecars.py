@@ -61,7 +61,7 @@ async def live(spec: BundleSpec, envoy: Child) -> None:
         await bundle.start_behind()
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         bundle.open_gate(listener)
-        answer(gate=listener.getsockname()[1], authority=os.path.abspath(AUTHORITY_INSIDE))
+        answer(gate=listener.getsockname()[1])
         loop = asyncio.get_running_loop()
         over = loop.create_future()
         loop.add_reader(sys.stdin.fileno(), _end, over)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from claude_bottle.errors import BottleError
 
@@ -87,11 +87,8 @@ class SystemRunner:
 
     def run(self, command: Command) -> Result:
         import subprocess
-        import tempfile
 
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(command.stdin)
-            stdin.seek(0)
+        with _input(command.stdin) as stdin:
             try:
                 process = subprocess.Popen(
                     command.argv,
@@ -110,6 +107,18 @@ class SystemRunner:
                     process.kill()
                     raise
             return Result(process.returncode, stdout, stderr)
+
+
+def _input(content: bytes) -> IO[bytes]:
+    """What a program reads: a file, as a pipe would have to be fed while its output is read."""
+    if not content:
+        return open(os.devnull, "rb")
+    import tempfile
+
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 def _cannot_start(command: Command, error: OSError) -> BottleError:
@@ -134,12 +143,14 @@ def _collect(process: subprocess.Popen[bytes], command: Command) -> tuple[bytes,
     deadline = time.monotonic() + command.timeout
     output, complaints, still_open = bytearray(), bytearray(), [stdout, stderr]
     while True:
+        if not still_open:
+            _await_end(process, command, deadline)
         ended = process.poll() is not None  # asked first: all that it wrote is then in the pipes
         ready = select.select(still_open, [], [], 0.0 if ended else _TICK)[0]
         if ended and not ready:
             return bytes(output), bytes(complaints)
         if not ended and time.monotonic() > deadline:
-            raise TimeOver(f"{command.argv[0]} did not end within {command.timeout:.0f} s")
+            raise _time_over(command)
         for descriptor in ready:
             part = os.read(descriptor, _CHUNK)
             if not part:
@@ -150,6 +161,20 @@ def _collect(process: subprocess.Popen[bytes], command: Command) -> tuple[bytes,
                 complaints = (complaints + part)[-_STDERR_LIMIT:]
         if len(output) > command.limit:
             raise BottleError(f"{command.argv[0]} said more than {command.limit >> 20} MiB")
+
+
+def _await_end(process: subprocess.Popen[bytes], command: Command, deadline: float) -> None:
+    import subprocess
+    import time
+
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired as error:
+        raise _time_over(command) from error
+
+
+def _time_over(command: Command) -> TimeOver:
+    return TimeOver(f"{command.argv[0]} did not end within {command.timeout:.0f} s")
 
 
 def environment_for(command: Command, host: Mapping[str, str]) -> dict[str, str]:

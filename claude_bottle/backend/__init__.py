@@ -55,8 +55,8 @@ def get_bottle_backend(
             raise UsageError(f"there is no backend {chosen!r}", f"known: {', '.join(_BACKENDS)}")
         return _ready(chosen)
     for candidate in _PREFERRED:
-        if has_backend(candidate):
-            return _load(candidate)
+        if candidate in _BACKENDS and (backend := _load(candidate)).check().ok:
+            return backend
     return _ready(_PREFERRED[-1])
 
 

@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
+    import os
     import sys
 
     from claude_bottle.operations.context import system_context
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.operations.settle import settle
 
     timeout = seconds(options.timeout)
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = _text(sys.stdin.buffer.read() if options.prompt == "-" else os.fsencode(options.prompt))
     context = system_context()
     launched = launch_agreed(context, screen, options_from(options), yes=options.yes)
     if launched is None:
@@ -62,3 +63,12 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     if answer.complaint:
         screen.say(f"claude: {answer.complaint}")
     return answer.status or (1 if settled.problems else 0)
+
+
+def _text(prompt: bytes) -> str:
+    from claude_bottle.errors import UsageError
+
+    try:
+        return prompt.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError("the prompt is not UTF-8 text") from error

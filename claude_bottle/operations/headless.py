@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_bottle.backend.base import Bottle
-from claude_bottle.errors import BottleError
-from claude_bottle.proc import Command, Runner
+from claude_bottle.errors import UsageError
+from claude_bottle.proc import Command, Runner, TimeOver
 
 _OUTPUT_BYTES = 64 << 20
 
@@ -24,10 +24,13 @@ class Answer:
 
 
 def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str, timeout: float) -> Answer:
-    """Raises BottleError when the time is over or the output endless. The prompt is its standard input."""
+    """Raises TimeOver, or BottleError where the output is endless. The prompt is its standard input."""
     argv = bottle.claude_argv([*arguments, "--print", "--output-format", "json"], tty=False)
     command = Command(tuple(argv), stdin=prompt.encode(), timeout=timeout, limit=_OUTPUT_BYTES)
-    done = runner.run(command)
+    try:
+        done = runner.run(command)
+    except TimeOver as error:
+        raise TimeOver(f"claude did not end within {timeout:g} s", "give it more: --timeout 2h") from error
     try:
         result = json.loads(done.stdout)
     except ValueError:
@@ -41,9 +44,9 @@ def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str
 
 
 def seconds(text: str) -> float:
-    """`90`, `90s`, `10m` or `2h`. Raises BottleError."""
+    """`90`, `90s`, `10m` or `2h`. Raises UsageError."""
     factors = {"s": 1, "m": 60, "h": 3600}
     number, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1)
-    if not number.isdigit() or int(number) == 0:
-        raise BottleError(f"{text!r} is no time", "such as 90s, 10m or 2h")
+    if not (number.isascii() and number.isdigit() and len(number) < 8) or int(number) == 0:
+        raise UsageError(f"{text!r} is no time", "such as 90s, 10m or 2h")
     return int(number) * factor

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,12 +107,33 @@ def _prove_and_fill(
     bottle: Bottle, prepared: Prepared, authority: str, secret_values: tuple[str, ...], *, again: bool
 ) -> tuple[Check, ...]:
     """The proof, and beside it git filling the workspace: no program of an agent runs yet."""
-    with ThreadPoolExecutor(1) as pool:
-        filling = None if again else pool.submit(workspace.finish_inside, bottle, prepared.workspace)
+    filling = _Beside(workspace.finish_inside, bottle, prepared.workspace) if not again else None
+    try:
         proof = prove(bottle, prepared.plan.request.policy, authority, secret_values)
+    finally:
         if filling is not None:
-            filling.result()
+            filling.wait()
+    if filling is not None and filling.failure is not None:
+        raise filling.failure
     return proof
+
+
+class _Beside:
+    """One call in a thread of its own, which keeps what it raised."""
+
+    def __init__(self, call: Callable[..., None], *arguments: object) -> None:
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, args=(call, arguments))
+        self._thread.start()
+
+    def wait(self) -> None:
+        self._thread.join()
+
+    def _run(self, call: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            self.failure = error
 
 
 def abandon(prepared: Prepared) -> None:

@@ -54,23 +54,32 @@ def observe_repository(runner: Runner, folder: Path) -> Repository | None:
             return None
         raise BottleError(f"git cannot read {folder}: {found.complaint}", _hint(found))
     top, git_dir, common, object_format, shallow = found.stdout.decode(errors="surrogateescape").splitlines()
-    head = runner.run(git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"))
-    branch = runner.run(git(folder, "symbolic-ref", "--quiet", "--short", "HEAD"))
-    status = checked(runner, git(folder, "status", "--porcelain", "-z"), f"git cannot look at {folder}")
+    status = checked(
+        runner, git(folder, "status", "--porcelain=v2", "--branch", "-z"), f"git cannot look at {folder}"
+    )
+    head, branch, dirty = _parse_status(status.stdout.decode(errors="surrogateescape"))
     origin = runner.run(git(folder, "config", "--get", "remote.origin.url"))
     return Repository(
         top=Path(top),
         git_dir=Path(git_dir),
         common_dir=Path(common),
         objects=tuple(_object_stores(Path(common) / "objects")),
-        head=head.text.strip(),
-        branch=branch.text.strip(),
+        head=head,
+        branch=branch,
         object_format=object_format,
         shallow=shallow == "true",
-        dirty=bool(status.stdout),
+        dirty=dirty,
         submodules=(Path(top) / ".gitmodules").exists(),
         origin=without_credentials(origin.text.strip()),
     )
+
+
+def _parse_status(text: str) -> tuple[str, str, bool]:
+    """(commit, branch, whether anything is uncommitted), from git-status(1)'s porcelain format 2."""
+    facts = dict(line[2:].split(" ", 1) for line in text.split("\0") if line.startswith("# branch."))
+    commit, branch = facts.get("branch.oid", ""), facts.get("branch.head", "")
+    changed = any(line and not line.startswith("# ") for line in text.split("\0"))
+    return "" if commit == "(initial)" else commit, "" if branch == "(detached)" else branch, changed
 
 
 def without_credentials(url: str) -> str:

@@ -21,7 +21,7 @@ from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
-_TRANSCRIPT_FILES, _TRANSCRIPT_BYTES = 2000, 512 << 20
+_TRANSCRIPT_FILES, _TRANSCRIPT_BYTES, _TRANSCRIPT_DEPTH = 2000, 512 << 20, 8
 _SESSIONS = ".claude/projects"
 
 
@@ -60,8 +60,9 @@ def settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep:
     if not preserved:
         try:
             store.remove(paths)
-        except OSError as error:
+        except (OSError, BottleError) as error:
             problems.append(f"the state was not removed: {error}")
+            preserved = True
     return Settled(metadata.slug, work, preserved, tuple(problems))
 
 
@@ -91,7 +92,9 @@ def _kept_files(paths: BottlePaths) -> Iterator[tuple[Path, str]]:
     sessions = paths.home / _SESSIONS
     if any(path.is_symlink() for path in (paths.home / ".claude", sessions)):
         return
-    for folder, _, files in os.walk(sessions):
+    for folder, folders, files in os.walk(sessions):
+        if len(Path(folder).relative_to(sessions).parts) >= _TRANSCRIPT_DEPTH:
+            folders.clear()  # a tree without end would end the walk badly
         for name in sorted(files):
             source = Path(folder, name)
             found = source.lstat()

@@ -39,7 +39,7 @@ def parse(text: str) -> Metadata:
     """Raises BadMetadata."""
     try:
         obj = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadMetadata("not JSON") from error
     if not isinstance(obj, dict) or not isinstance(obj.get("schema"), int):
         raise BadMetadata("no schema number")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.state.metadata import BadMetadata, Metadata, parse, render
 from claude_bottle.state.paths import BottlePaths, Home, is_slug, list_slugs, new_slug
+from claude_bottle.state.trees import remove_trees
 
 _ATTEMPTS = 20
 
@@ -90,25 +90,15 @@ def read_all(home: Home) -> list[Metadata | Broken]:
 
 
 def remove(paths: BottlePaths) -> None:
-    """Removes a bottle's folder. The metadata goes last, so an interrupted removal is still listed."""
+    """Removes a bottle's folder. The metadata goes last, so an interrupted removal is still listed.
+
+    Raises BottleError or OSError where something is left.
+    """
     if not paths.root.exists():
         return
-    for child in sorted(paths.root.iterdir(), key=lambda item: item == paths.metadata):
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child, onerror=_make_removable)
-        else:
-            child.unlink(missing_ok=True)
+    remove_trees(child for child in paths.root.iterdir() if child != paths.metadata)
+    paths.metadata.unlink(missing_ok=True)
     paths.root.rmdir()
-
-
-def _make_removable(function: object, path: str, error: object) -> None:
-    """A bottle may leave folders that forbid their own removal."""
-    os.chmod(os.path.dirname(path), 0o700)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.chmod(path, 0o700)
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets as randomness
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from claude_bottle.state.paths import BottlePaths
 
 if TYPE_CHECKING:
     from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
+    from claude_bottle.backend.bubblewrap.host import HostFacts
 
 
 class BubblewrapBackend(BottleBackend):
@@ -31,10 +33,17 @@ class BubblewrapBackend(BottleBackend):
     def __init__(self, runner: Runner | None = None) -> None:
         self._runner: Runner = runner or SystemRunner()
 
-    def check(self) -> Readiness:
-        from claude_bottle.backend.bubblewrap.host import judge, observe
+    @cached_property
+    def _facts(self) -> HostFacts:
+        """The host as it was when this backend first looked."""
+        from claude_bottle.backend.bubblewrap.host import observe
 
-        return judge(observe(self._runner))
+        return observe(self._runner)
+
+    def check(self) -> Readiness:
+        from claude_bottle.backend.bubblewrap.host import judge
+
+        return judge(self._facts)
 
     def examine(self) -> Readiness:
         from claude_bottle.backend.bubblewrap.trial import try_bubblewrap
@@ -42,15 +51,13 @@ class BubblewrapBackend(BottleBackend):
         return try_bubblewrap(self._runner)
 
     def plan(self, request: BottleRequest) -> BottlePlan:
-        from claude_bottle.backend.bubblewrap.host import judge, observe
         from claude_bottle.backend.bubblewrap.plan import plan_bottle
         from claude_bottle.errors import BackendMissingError
 
-        facts = observe(self._runner)
-        readiness = judge(facts)
+        readiness = self.check()
         if not readiness.ok:
             raise BackendMissingError(f"bubblewrap cannot be used here: {readiness.reason}", readiness.hint)
-        return plan_bottle(request, facts, randomness.randbelow(1 << 20))
+        return plan_bottle(request, self._facts, randomness.randbelow(1 << 20))
 
     def launch(
         self, plan: BottlePlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress

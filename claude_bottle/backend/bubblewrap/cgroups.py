@@ -6,8 +6,9 @@ Sources: cgroups(7), the kernel's cgroup-v1 and cgroup-v2 documents, getrlimit(2
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
+import time
 from dataclasses import dataclass
 
 from claude_bottle.errors import BottleError
@@ -15,6 +16,7 @@ from claude_bottle.manifest.model import Limits
 
 DEFAULT_PIDS = 4096
 _PERIOD = 100_000  # microseconds
+_ENDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,20 @@ def create(plan: LimitPlan) -> None:
 
 
 def remove(groups: tuple[str, ...]) -> None:
-    """Removes groups that are there and empty."""
+    """Removes groups that are there, once their last processes, which were killed, have ended."""
+    deadline = time.monotonic() + _ENDING_SECONDS
     for group in groups:
-        with contextlib.suppress(
-            OSError
-        ):  # gone already, or a process is still ending: the next removal finds it
-            os.rmdir(group)
+        while not _removed(group) and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+
+def _removed(group: str) -> bool:
+    """False where it is worth to try again; what is left after that is found by the next removal."""
+    try:
+        os.rmdir(group)
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
 
 
 def remains(slug: str, root: str = "/sys/fs/cgroup") -> tuple[str, ...]:

@@ -62,15 +62,40 @@ def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
     os.rename(temporary, spec["entry"])
 
 
+class Lines:
+    """Whole lines of standard input; what was read beyond one is kept for the next."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self.ended = False
+
+    def take(self) -> list[bytes]:
+        """Reads once, and returns the lines that are whole by now."""
+        part = os.read(0, 65536)
+        self.ended = not part
+        *lines, self._buffer = (self._buffer + part).split(b"\n")
+        return lines
+
+    def next(self) -> bytes:
+        """Waits for one line. Raises OSError when there is none to come."""
+        while b"\n" not in self._buffer:
+            part = os.read(0, 65536)
+            if not part:
+                raise OSError("the starting command is gone")
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
 class Keeper:
     """One bottle's life, from the spec to its end."""
 
-    def __init__(self, spec: dict[str, Any], envoy: Child, reporter: Reporter) -> None:
+    def __init__(self, spec: dict[str, Any], envoy: Child, lines: Lines, reporter: Reporter) -> None:
         self._spec = spec
         self._envoy = envoy
         self._say = reporter
         self._kept = False
-        self._heard = b""
+        self._lines = lines
         self._over: Any = None
 
     async def live(self) -> str:
@@ -117,15 +142,12 @@ class Keeper:
         """The starting command asks the probe's questions, says "keep", or is gone."""
         import asyncio
 
-        heard = os.read(0, 65536)
-        self._heard += heard
-        *lines, self._heard = self._heard.split(b"\n")
-        for line in lines:
+        for line in self._lines.take():
             if line == b"keep":
                 self._kept = True
             else:
                 Probing(self._spec["run"], line, self._say).begin()
-        if not heard:
+        if self._lines.ended:
             asyncio.get_running_loop().remove_reader(0)
             if not self._kept:
                 self._end("the starting command ended before the bottle was proved")
@@ -133,17 +155,6 @@ class Keeper:
     def _end(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
-
-
-def _read_line() -> bytes:
-    """One line of standard input, byte-exact, so that what follows is left for the loop."""
-    data = b""
-    while not data.endswith(b"\n"):
-        part = os.read(0, 65536)
-        if not part:
-            raise OSError("no spec came")
-        data += part
-    return data
 
 
 class Probing:
@@ -174,6 +185,8 @@ class Probing:
             signal.set_wakeup_fd(-1)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(output, 1)
+            import ssl  # noqa: F401 - what the probe needs is loaded while the host's files can be seen
+
             from claude_bottle.backend.bubblewrap.enter import Inside, enter
             from claude_bottle.backend.probe import answers_as_json
 
@@ -206,7 +219,7 @@ def main(run: str) -> int:
     """Two lines come from the starting command: what Envoy needs, then, once it is made, all the rest."""
     import resource
 
-    reporter = Reporter()
+    reporter, lines = Reporter(), Lines()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
     os.chdir(run)
@@ -214,18 +227,18 @@ def main(run: str) -> int:
     linux.set_dumpable(False)
     try:
         lock = entry.take_lock(os.path.dirname(run))
-        envoy = _start_envoy(json.loads(_read_line()))
+        envoy = _start_envoy(json.loads(lines.next()))
         import claude_bottle.sidecars.bundle  # noqa: F401 - while Envoy comes up
 
         reporter.step("imports")
-        spec = json.loads(_read_line())
+        spec = json.loads(lines.next())
     except BlockingIOError:
         reporter.say(error="another process keeps this bottle already")
         return 1
     except (OSError, ValueError, KeyError) as error:
         reporter.say(error=f"no start: {error}")
         return 1
-    status = _live(spec, envoy, reporter)
+    status = _live(spec, envoy, lines, reporter)
     os.close(lock)
     return status
 
@@ -236,14 +249,14 @@ def _start_envoy(begin: dict[str, Any]) -> Child:
     return Child(begin["argv"], begin["log"])
 
 
-def _live(spec: dict[str, Any], envoy: Child, reporter: Reporter) -> int:
+def _live(spec: dict[str, Any], envoy: Child, lines: Lines, reporter: Reporter) -> int:
     import asyncio
 
     from claude_bottle.backend.bubblewrap import cgroups
     from claude_bottle.errors import BottleError
 
     try:
-        reason = asyncio.run(Keeper(spec, envoy, reporter).live())
+        reason = asyncio.run(Keeper(spec, envoy, lines, reporter).live())
         os.write(2, f"ended: {reason}\n".encode())
         return 0
     except BottleError as error:

@@ -27,6 +27,7 @@ from claude_bottle.proc import Result
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
 from claude_bottle.state.paths import BottlePaths
+from claude_bottle.state.trees import give_trees
 
 PACKAGE_ROOT = str(Path(claude_bottle.__file__).parent.parent)
 SOCKETS = "egress"  # below the run directory: the bundle's working directory
@@ -156,11 +157,13 @@ def _prepare(plan: BubblewrapPlan) -> None:
         (paths.etc / name).chmod(0o644)
     _check_mount_points(plan)
     if plan.stage.uid is not None:
-        for grant in plan.request.grants:
-            if grant.writable and not grant.owned_by_operator and not grant.overlay:
-                hand_over(grant.source, plan.stage.uid)
-            elif grant.overlay:
-                hand_over(grant.overlay, plan.stage.uid)
+        give_trees(_own_trees(plan.request.grants), plan.stage.uid)
+
+
+def _own_trees(grants: tuple[Grant, ...]) -> list[str]:
+    """The folders of the state that the bottle's user writes."""
+    written = [grant for grant in grants if grant.writable and not grant.owned_by_operator]
+    return [grant.source for grant in written] + [grant.overlay for grant in grants if grant.overlay]
 
 
 def _check_mount_points(plan: BubblewrapPlan) -> None:
@@ -190,15 +193,6 @@ def _make_real_folder(path: str) -> None:
         os.mkdir(path, 0o755)
     if os.path.islink(path) or not os.path.isdir(path):
         raise BottleError(f"{path} is not a folder")
-
-
-def hand_over(path: str, uid: int) -> None:
-    """Makes a folder of the state the bottle user's own. Links are not followed."""
-    os.lchown(path, uid, uid)
-    if os.path.isdir(path) and not os.path.islink(path):
-        for folder, folders, files in os.walk(path):
-            for name in (*folders, *files):
-                os.lchown(os.path.join(folder, name), uid, uid)
 
 
 def _spec(plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: BundlePlan) -> dict[str, object]:

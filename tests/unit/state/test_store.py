@@ -14,7 +14,7 @@ import pytest
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata, render
-from claude_bottle.state.paths import Home, is_slug, open_home
+from claude_bottle.state.paths import Home, is_slug, list_slugs, open_home
 from claude_bottle.state.store import Broken
 
 PROCESSES = multiprocessing.get_context("fork")
@@ -125,7 +125,7 @@ def test_an_unknown_slug_names_the_nearest(home: Home) -> None:
 def test_other_things_in_the_folder_are_left_alone(home: Home) -> None:
     (home.state / ".reviewer-00000.lock").write_text("")
     (home.state / "notes").mkdir()
-    assert store.slugs(home) == []
+    assert list_slugs(home) == []
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_many_at_once_never_get_the_same_slug(home: Home, monkeypatch: pytest.Mo
     for maker in makers:
         maker.join()
     assert len(slugs) == len(set(slugs)) == 200
-    assert sorted(slugs) == store.slugs(home)
+    assert sorted(slugs) == list_slugs(home)
 
 
 def test_when_no_name_is_free_it_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,16 +246,36 @@ def test_removing_leaves_nothing_and_can_be_done_twice(home: Home, tmp_path: Pat
 def test_an_interrupted_removal_is_still_listed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     found = saved(home)
     paths = home.bottle(found.slug)
-    for name in ("a", "z"):
-        (paths.root / name).mkdir()
+    (paths.root / "home").mkdir()
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("shutil.rmtree", interrupted)
+        patched.setattr(store, "remove_trees", interrupted)
         store.remove(paths)
     assert store.read_all(home) == [found]
+
+
+def test_a_tree_deeper_than_a_path_is_removed(home: Home) -> None:
+    paths = home.bottle(saved(home).slug)
+    paths.home.mkdir()
+    make_deep(paths.home, 3000)
+    store.remove(paths)
+    assert not paths.root.exists()
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    """Folders in folders, made as a bottle would: one step at a time."""
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(folder)
+        for _ in range(depth):
+            os.mkdir("dd")
+            os.chdir("dd")
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def _remove_as_nobody(root: str, slug: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from bench.memory import Weight, weigh
 from bench.operator import Operator, Start
 from claude_bottle.backend.bubblewrap.argv import Mount, bwrap_arguments
 from claude_bottle.backend.bubblewrap.entry import lock_holder, read_facts
+from claude_bottle.backend.bubblewrap.linux import NS_GET_USERNS
 from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
 from claude_bottle.backend.bubblewrap.stage import STAGE
 
@@ -49,8 +53,7 @@ def start(lab: Lab) -> Iterator[Figure]:
 
 def execute(lab: Lab) -> Iterator[Figure]:
     """`exec SLUG -- true`, against nsenter running `true` in the same bottle."""
-    with lab.operator.running() as slug:
-        inside = nsenter(lab.operator, slug)
+    with lab.operator.running() as slug, nsenter(lab.operator, slug) as inside:
         pairs = in_turn(
             lambda: lab.operator.seconds_of("exec", slug, "--", "true") * 1000,
             lambda: whole_process(inside) * 1000,
@@ -62,8 +65,8 @@ def execute(lab: Lab) -> Iterator[Figure]:
 
 def framing(lab: Lab) -> Iterator[Figure]:
     """What `exec` becomes once it has found the bottle, against nsenter."""
-    with lab.operator.running() as slug:
-        framed, inside = enter(lab.operator, slug), nsenter(lab.operator, slug)
+    with lab.operator.running() as slug, nsenter(lab.operator, slug) as inside:
+        framed = enter(lab.operator, slug)
         pairs = in_turn(
             lambda: whole_process(framed) * 1000, lambda: whole_process(inside) * 1000, rounds=20, seconds=10
         )
@@ -143,10 +146,23 @@ def context_of(operator: Operator) -> Context:
     return Context(operator.home, runner, operator.environment, operator.repository)
 
 
-def nsenter(operator: Operator, slug: str) -> list[str]:
+@contextmanager
+def nsenter(operator: Operator, slug: str) -> Iterator[list[str]]:
+    """The command line that runs `true` in the bottle's namespaces.
+
+    The user namespace to join is the one that owns the others; only a descriptor of ours leads there, since no
+    process lives in it.
+    """
     program = shutil.which("nsenter")
     if program is None:
         raise UnmeasuredError("there is no nsenter to compare with")
     init = read_facts(str(operator.home.bottle(slug).run)).init
-    kinds = [f"--{name}" for name in ("user", "mount", "uts", "ipc", "net", "pid", "cgroup")]
-    return [program, "--target", str(init), *kinds, "--preserve-credentials", "true"]
+    mounts = os.open(f"/proc/{init}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    owner = fcntl.ioctl(mounts, NS_GET_USERNS)
+    os.close(mounts)
+    kinds = [f"--{name}" for name in ("mount", "uts", "ipc", "net", "pid", "cgroup")]
+    try:
+        user = f"--user=/proc/{os.getpid()}/fd/{owner}"
+        yield [program, "--target", str(init), user, *kinds, "--preserve-credentials", "true"]
+    finally:
+        os.close(owner)

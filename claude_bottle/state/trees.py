@@ -1,7 +1,7 @@
-"""Whole folder trees that a bottle has written: however deep, closed or odd, they can be taken over and removed.
+"""Whole folder trees that a bottle has written: however deep, closed or odd, taken over and removed.
 
-Invariant: no link is followed, and nothing here recurses. A tree may be deeper than Python's stack and longer than
-a path can be; the system's own tools walk it by descriptors (fts(3)).
+Invariant: no link is followed, and nothing here recurses. A tree may be deeper than Python's stack and longer
+than a path can be; the system's own tools walk it by descriptors (fts(3)).
 """
 
 from __future__ import annotations

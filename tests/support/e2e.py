@@ -231,6 +231,7 @@ class Cli:
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / "adder.py", "def add(a, b):\n    return a - b\n")
         write(folder / "test_adder.py", _TEST)
+        write(folder / ".gitignore", "__pycache__/\n")
         self.give()
         self.git("init", "-q", "-b", "main", *options, cwd=folder)
         self.git("add", ".", cwd=folder)

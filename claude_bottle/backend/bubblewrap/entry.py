@@ -66,7 +66,11 @@ class Doors:
 
 
 def take_lock(run: str) -> int:
-    """Locks the run directory for this process; the descriptor must stay open. Raises BlockingIOError."""
+    """Locks the run directory for this process. Raises BlockingIOError.
+
+    The descriptor must stay open, and the process must not open the file again: closing any descriptor of a
+    file gives up all record locks that a process has on it (fcntl_locking(2)).
+    """
     fd = os.open(os.path.join(run, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return fd

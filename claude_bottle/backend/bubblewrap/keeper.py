@@ -30,6 +30,8 @@ from claude_bottle.backend.bubblewrap.birth import (
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
 
+_WATCH_SECONDS = 2.0
+
 
 class Reporter:
     """Tells the starting command how far the start is; silent once nobody listens."""
@@ -131,6 +133,7 @@ class Keeper:
             write_entry(bottle, self._spec)
             self._say.step("gate")
             self._say.say(ready=True)
+            self._watch_folder()
             if self._spec["wall_time"] is not None:
                 loop.call_later(self._spec["wall_time"], self._end, "its wall time is over")
             return str(await self._over)
@@ -151,6 +154,14 @@ class Keeper:
             asyncio.get_running_loop().remove_reader(0)
             if not self._kept:
                 self._end("the starting command ended before the bottle was proved")
+
+    def _watch_folder(self) -> None:
+        """A bottle whose state folder was removed can be found by nobody, so it must not go on."""
+        import asyncio
+
+        if not os.path.exists(self._spec["entry"]):
+            self._end("its state folder is gone")
+        asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._watch_folder)
 
     def _end(self, reason: str) -> None:
         if not self._over.done():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -60,8 +61,11 @@ class KeeperProcess:
         self._heard = b""
 
     def send(self, spec: Mapping[str, object]) -> None:
+        self._tell(json.dumps(spec).encode())
+
+    def _tell(self, line: bytes) -> None:
         try:
-            _pipe(self._process.stdin).write(json.dumps(spec).encode() + b"\n")
+            _pipe(self._process.stdin).write(line + b"\n")
             _pipe(self._process.stdin).flush()
         except BrokenPipeError as error:
             raise BottleError("the keeper ended before it was told what to do") from error
@@ -72,8 +76,7 @@ class KeeperProcess:
             progress(message["step"], message["ms"])
 
     def probe(self, questions: bytes, timeout: float) -> Result:
-        _pipe(self._process.stdin).write(questions + b"\n")
-        _pipe(self._process.stdin).flush()
+        self._tell(questions)
         message = self._next(timeout)
         return Result(message["status"], message["probed"].encode())
 
@@ -97,9 +100,11 @@ class KeeperProcess:
         return message
 
     def keep(self) -> None:
-        _pipe(self._process.stdin).write(b"keep\n")
+        self._tell(b"keep")
         _pipe(self._process.stdin).close()
         _pipe(self._process.stdout).close()
+        # It outlives this process, or ends while this process lives on: then nobody else would take its status.
+        threading.Thread(target=self._process.wait, daemon=True).start()
 
     def abandon(self) -> None:
         """Closes its input, which ends it and the bottle; kills it if that is not enough."""

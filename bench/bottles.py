@@ -150,7 +150,7 @@ def context_of(operator: Operator) -> Context:
 def nsenter(operator: Operator, slug: str) -> Iterator[list[str]]:
     """The command line that runs `true` in the bottle's namespaces.
 
-    The user namespace to join is the one that owns the others; only a descriptor of ours leads there, since no
+    The user namespace to join is the one that owns the others; only a descriptor leads there, since no
     process lives in it.
     """
     program = shutil.which("nsenter")

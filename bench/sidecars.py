@@ -76,7 +76,9 @@ def _end(over: asyncio.Future[None]) -> None:
 
 
 def main() -> None:
-    question: dict[str, Any] = next(questions())
+    question: dict[str, Any] | None = next(questions(), None)
+    if question is None:
+        return
     os.umask(0o077)
     os.chdir(question["folder"])
     try:

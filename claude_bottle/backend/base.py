@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from claude_bottle.manifest.model import Limits
 from claude_bottle.policy.model import Policy
@@ -186,6 +186,12 @@ class Bottle(ABC):
         return done.stdout
 
 
+class Warm(Protocol):
+    """Something that `warm_up` has started; `launch` takes it over, or somebody ends it."""
+
+    def abandon(self) -> None: ...
+
+
 class BottleBackend(ABC):
     """One way to isolate. Instances are cheap and hold nothing that must be closed."""
 
@@ -203,11 +209,24 @@ class BottleBackend(ABC):
     def plan(self, request: BottleRequest) -> BottlePlan:
         """Raises BackendMissingError where `check` is not ok."""
 
+    def warm_up(self) -> Warm | None:
+        """Starts what every launch needs and no plan decides, to be ready sooner."""
+        return None
+
     @abstractmethod
     def launch(
-        self, plan: BottlePlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress
+        self,
+        plan: BottlePlan,
+        secrets: Secrets,
+        envoy: EnvoyFiles,
+        bundle: MakeBundle,
+        progress: Progress,
+        warm: Warm | None = None,
     ) -> Bottle:
-        """Starts the bottle and its bundle; on any failure nothing is left running. Raises BottleError."""
+        """Starts the bottle and its bundle; on any failure nothing is left running. Raises BottleError.
+
+        `warm` is used up, whatever happens.
+        """
 
     @abstractmethod
     def find(self, metadata: Metadata, paths: BottlePaths) -> Bottle | None:

@@ -10,7 +10,7 @@ from claude_bottle.errors import UsageError
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.launch import Launched, abandon, launch
 from claude_bottle.operations.preflight import describe
-from claude_bottle.operations.prepare import Options, Prepared, prepare
+from claude_bottle.operations.prepare import Options, Prepared, choose_backend, prepare
 from claude_bottle.operations.settle import Settled
 from claude_bottle.text import plural
 
@@ -47,17 +47,24 @@ def launch_agreed(
     context: Context, screen: Screen, options: Options, *, yes: bool, dry: bool = False
 ) -> Launched | None:
     """Plans, shows, asks and launches. None where the operator only looked, or said no."""
-    prepared = prepare(context, options)
+    backend = choose_backend(context, options)
+    warm = backend.warm_up() if yes and not dry else None  # nothing starts before the operator has agreed
     try:
-        show_preflight(screen, prepared)
-        agreed = not dry and screen.confirm("Start it?", yes)
+        prepared = prepare(context, options, backend)
+        try:
+            show_preflight(screen, prepared)
+            agreed = not dry and screen.confirm("Start it?", yes)
+        except BaseException:
+            abandon(prepared)
+            raise
+        if not agreed:
+            abandon(prepared)
+            return None
     except BaseException:
-        abandon(prepared)
+        if warm is not None:
+            warm.abandon()
         raise
-    if not agreed:
-        abandon(prepared)
-        return None
-    return launch(context, prepared, screen.step, screen.ask)
+    return launch(context, prepared, screen.step, screen.ask, warm)
 
 
 def report(screen: Screen, settled: Settled) -> None:

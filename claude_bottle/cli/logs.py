@@ -37,4 +37,6 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             screen.put(shown(line, 4000))
         else:
             screen.put(line)
+        if options.follow:
+            screen.flush()
     return 0

@@ -28,6 +28,10 @@ class Screen:
         """One line of data, as it is: the caller has made it safe."""
         self._data.write(line + "\n")
 
+    def flush(self) -> None:
+        """What was put is there for a reader who waits for it."""
+        self._data.flush()
+
     def put_row(self, fields: Iterable[object]) -> None:
         """One tab-separated row; no field can break it."""
         self.put("\t".join(shown(field) for field in fields))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_bottle.backend.base import Bottle, BundlePlan, EnvoyFiles, Progress, Secrets
+from claude_bottle.backend.base import Bottle, BundlePlan, EnvoyFiles, Progress, Secrets, Warm
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.operations import claude, workspace
 from claude_bottle.operations.context import Context
@@ -52,11 +52,13 @@ class Steps:
         self._last = now
 
 
-def launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -> Launched:
-    """A new bottle. Raises BottleError; then nothing runs and no state is left."""
+def launch(
+    context: Context, prepared: Prepared, progress: Progress, ask: Ask, warm: Warm | None = None
+) -> Launched:
+    """A new bottle. Raises BottleError; then nothing runs and no state is left. `warm` is used up."""
     with store.locked(prepared.paths):
         try:
-            return _launch(context, prepared, progress, ask, again=False)
+            return _launch(context, prepared, progress, ask, again=False, warm=warm)
         except BaseException:
             abandon(prepared)
             raise
@@ -70,7 +72,15 @@ def revive(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -
     return _launch(context, prepared, progress, ask, again=True)
 
 
-def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, *, again: bool) -> Launched:
+def _launch(
+    context: Context,
+    prepared: Prepared,
+    progress: Progress,
+    ask: Ask,
+    *,
+    again: bool,
+    warm: Warm | None = None,
+) -> Launched:
     bottle: Bottle | None = None
     try:
         secrets = Secrets(private_environment(prepared.bottle.env, context.environment, ask))
@@ -90,7 +100,7 @@ def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, 
             return plan
 
         bottle = prepared.backend.launch(
-            prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress
+            prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress, warm
         )
         steps = Steps(progress)
         proof = _prove_and_fill(bottle, prepared, authority[0], tuple(credentials.values()), again=again)
@@ -100,6 +110,8 @@ def _launch(context: Context, prepared: Prepared, progress: Progress, ask: Ask, 
     except BaseException:
         if bottle is not None:
             bottle.stop()
+        elif warm is not None:
+            warm.abandon()
         raise
 
 

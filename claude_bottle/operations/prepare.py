@@ -93,11 +93,15 @@ def load(context: Context) -> LoadedManifest:
     return load_manifest(context.home.root, context.folder)
 
 
-def prepare(context: Context, options: Options, loaded: LoadedManifest | None = None) -> Prepared:
+def choose_backend(context: Context, options: Options) -> BottleBackend:
+    return get_bottle_backend(options.backend, context.environment)
+
+
+def prepare(context: Context, options: Options, backend: BottleBackend | None = None) -> Prepared:
     """Raises BottleError; the state folder is then gone again."""
-    loaded = loaded or load(context)
+    loaded = load(context)
     agent, bottle = resolve_agent(loaded, options.agent)
-    backend = get_bottle_backend(options.backend, context.environment)
+    backend = backend or choose_backend(context, options)
     _refuse_what_is_not_done(backend, bottle)
     folder = (options.folder or context.folder).resolve()
     if not folder.is_dir():

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -157,7 +158,7 @@ class Cli:
     def begun(
         self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A command that runs beside the test; it is killed at the end where it has not ended."""
+        """A command that runs beside the test; it is killed at the end, or when nobody can wait any longer."""
         with subprocess.Popen(
             [*self.command, *arguments],
             stdin=subprocess.DEVNULL,
@@ -167,9 +168,12 @@ class Cli:
             env=self._environment(env, ()),
             **self._identity,
         ) as process:
+            watchdog = threading.Timer(PATIENCE, process.kill)
+            watchdog.start()
             try:
                 yield process
             finally:
+                watchdog.cancel()
                 process.kill()
 
     def start(self, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:

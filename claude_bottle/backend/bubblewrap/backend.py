@@ -17,6 +17,7 @@ from claude_bottle.backend.base import (
     Progress,
     Readiness,
     Secrets,
+    Warm,
 )
 from claude_bottle.proc import Runner, SystemRunner
 from claude_bottle.state.metadata import Metadata
@@ -25,6 +26,7 @@ from claude_bottle.state.paths import BottlePaths
 if TYPE_CHECKING:
     from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
     from claude_bottle.backend.bubblewrap.host import HostFacts
+    from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
 
 
 class BubblewrapBackend(BottleBackend):
@@ -59,15 +61,28 @@ class BubblewrapBackend(BottleBackend):
             raise BackendMissingError(f"bubblewrap cannot be used here: {readiness.reason}", readiness.hint)
         return plan_bottle(request, self._facts, randomness.randbelow(1 << 20))
 
+    def warm_up(self) -> KeeperProcess:
+        from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
+
+        return KeeperProcess()
+
     def launch(
-        self, plan: BottlePlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress
+        self,
+        plan: BottlePlan,
+        secrets: Secrets,
+        envoy: EnvoyFiles,
+        bundle: MakeBundle,
+        progress: Progress,
+        warm: Warm | None = None,
     ) -> BubblewrapBottle:
         from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
+        from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
         from claude_bottle.backend.bubblewrap.launch import start
         from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
 
         assert isinstance(plan, BubblewrapPlan)
-        keeper = start(plan, secrets, envoy, bundle, progress)
+        keeper = warm if isinstance(warm, KeeperProcess) else KeeperProcess()
+        start(keeper, plan, secrets, envoy, bundle, progress)
         return BubblewrapBottle(plan.request.slug, plan.request.paths, self._runner, keeper)
 
     def find(self, metadata: Metadata, paths: BottlePaths) -> BubblewrapBottle | None:

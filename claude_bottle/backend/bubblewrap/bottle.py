@@ -10,7 +10,7 @@ from contextlib import suppress
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.bubblewrap import entry
 from claude_bottle.backend.bubblewrap.argv import enter_argv
-from claude_bottle.backend.bubblewrap.launch import PACKAGE_ROOT, KeeperProcess
+from claude_bottle.backend.bubblewrap.keeper_process import PACKAGE_ROOT, KeeperProcess
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Result, Runner
 from claude_bottle.state.paths import BottlePaths

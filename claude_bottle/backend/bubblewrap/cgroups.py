@@ -84,6 +84,7 @@ def _is_unified(group: str) -> bool:
 
 def create(plan: LimitPlan) -> None:
     """Makes the groups and sets the limits. Raises BottleError; nothing is left behind then."""
+    remove(plan.groups)  # a keeper that was killed has left them
     try:
         for group in plan.groups:
             os.mkdir(group, 0o755)

@@ -226,19 +226,27 @@ class Probing:
         self._say.say(probed=self._answers.decode(errors="replace"), status=os.waitstatus_to_exitcode(status))
 
 
-def main(run: str) -> int:
-    """Two lines come from the starting command: what Envoy needs, then, once it is made, all the rest."""
+def main() -> int:
+    """Two lines come from the starting command: what Envoy needs, then, once it is made, all the rest.
+
+    While there is no first line yet there is time to load everything; once there is, Envoy comes first.
+    """
     import resource
+    import select
 
     reporter, lines = Reporter(), Lines()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
-    os.chdir(run)
     linux.set_process_name("claude-bottle")
     linux.set_dumpable(False)
+    if not select.select([0], [], [], 0)[0]:
+        import claude_bottle.sidecars.bundle
     try:
-        lock = entry.take_lock(os.path.dirname(run))
-        envoy = _start_envoy(json.loads(lines.next()))
+        begin = json.loads(lines.next())
+        os.chdir(begin["folder"])
+        _log_to(begin["keeper_log"])
+        lock = entry.take_lock("..")
+        envoy = _start_envoy(begin)
         import claude_bottle.sidecars.bundle  # noqa: F401 - while Envoy comes up
 
         reporter.step("imports")
@@ -252,6 +260,12 @@ def main(run: str) -> int:
     status = _live(spec, envoy, lines, reporter)
     os.close(lock)
     return status
+
+
+def _log_to(path: str) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def _start_envoy(begin: dict[str, Any]) -> Child:
@@ -281,5 +295,5 @@ def _live(spec: dict[str, Any], envoy: Child, lines: Lines, reporter: Reporter) 
     return 1
 
 
-def start(arguments: list[str]) -> None:
-    sys.exit(main(arguments[0]))
+def start(_: list[str]) -> None:
+    sys.exit(main())

@@ -7,32 +7,24 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import threading
-import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
 
-import claude_bottle
 from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, Grant, MakeBundle, Progress, Secrets
 from claude_bottle.backend.bubblewrap import cgroups, entry
-from claude_bottle.backend.bubblewrap.argv import bwrap_arguments, python_argv, staged_argv
+from claude_bottle.backend.bubblewrap.argv import bwrap_arguments, staged_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
+from claude_bottle.backend.bubblewrap.keeper_process import PACKAGE_ROOT, KeeperProcess
 from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan, envoy_command
 from claude_bottle.backend.bubblewrap.seccomp import compile_filter
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.errors import BackendMissingError, BottleError
-from claude_bottle.proc import Result
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
-from claude_bottle.state.paths import BottlePaths
 from claude_bottle.state.trees import give_trees
 
-PACKAGE_ROOT = str(Path(claude_bottle.__file__).parent.parent)
+LOG = "bundle.log"
 SOCKETS = "egress"  # below the run directory: the bundle's working directory
-_START_SECONDS = 60.0
 _ETC = {
     "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\nnode:x:1000:1000:node:/home/node:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -43,115 +35,47 @@ _ETC = {
 }
 
 
-class KeeperProcess:
-    """The keeper, as long as the bottle still belongs to this process."""
-
-    def __init__(self, paths: BottlePaths) -> None:
-        log = os.open(paths.logs / "bundle.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        argv = python_argv("keeper", PACKAGE_ROOT, str(paths.run / SOCKETS))
-        self._process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(),
-            start_new_session=True,
-        )
-        os.close(log)
-        self._heard = b""
-
-    def send(self, spec: Mapping[str, object]) -> None:
-        self._tell(json.dumps(spec).encode())
-
-    def _tell(self, line: bytes) -> None:
-        try:
-            _pipe(self._process.stdin).write(line + b"\n")
-            _pipe(self._process.stdin).flush()
-        except BrokenPipeError as error:
-            raise BottleError("the keeper ended before it was told what to do") from error
-
-    def await_ready(self, progress: Progress) -> None:
-        """Passes on each step. Raises BottleError with the keeper's own reason."""
-        while not (message := self._next(_START_SECONDS)).get("ready"):
-            progress(message["step"], message["ms"])
-
-    def probe(self, questions: bytes, timeout: float) -> Result:
-        self._tell(questions)
-        message = self._next(timeout)
-        return Result(message["status"], message["probed"].encode())
-
-    def _next(self, timeout: float) -> dict[str, Any]:
-        """What the keeper says next. Raises BottleError for an error of its, its end, or silence."""
-        import select
-
-        output = _pipe(self._process.stdout)
-        deadline = time.monotonic() + timeout
-        while b"\n" not in self._heard:
-            if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise BottleError(f"the keeper said nothing for {timeout:.0f} s")
-            part = os.read(output.fileno(), 65536)
-            if not part:
-                raise BottleError("the keeper ended without a word")
-            self._heard += part
-        line, _, self._heard = self._heard.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        if "error" in message:
-            raise BottleError(message["error"], message.get("hint"))
-        return message
-
-    def keep(self) -> None:
-        self._tell(b"keep")
-        _pipe(self._process.stdin).close()
-        _pipe(self._process.stdout).close()
-        # It outlives this process, or ends while this process lives on: then nobody else would take its status.
-        threading.Thread(target=self._process.wait, daemon=True).start()
-
-    def abandon(self) -> None:
-        """Closes its input, which ends it and the bottle; kills it if that is not enough."""
-        with suppress(OSError):
-            _pipe(self._process.stdin).close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        _pipe(self._process.stdout).close()
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", os.defpath)}
-
-
 def start(
-    plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress
-) -> KeeperProcess:
+    keeper: KeeperProcess,
+    plan: BubblewrapPlan,
+    secrets: Secrets,
+    envoy: EnvoyFiles,
+    bundle: MakeBundle,
+    progress: Progress,
+) -> None:
     """Starts what the plan says. Raises BottleError; then nothing is left running."""
-    paths = plan.request.paths
-    for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    if plan.envoy_uid is not None:
-        os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
-    keeper = KeeperProcess(paths)
     try:
-        keeper.send(_envoy_start(plan, envoy))
-        made = bundle()
-        _prepare(plan)
-        cgroups.create(plan.limits)
-        keeper.send(_spec(plan, secrets, envoy, made))
-        keeper.await_ready(progress)
+        _start(keeper, plan, secrets, envoy, bundle, progress)
     except BaseException as error:
         keeper.abandon()
         cgroups.remove(plan.limits.groups)
         if isinstance(error, BottleError) and "bubblewrap" in error.message:
-            said = _last_line(paths.logs / "bundle.log")
+            said = _last_line(plan.request.paths.logs / LOG)
             raise BackendMissingError(f"{error.message}: {said}", explain_failure(said)) from error
         raise
-    return keeper
+
+
+def _start(
+    keeper: KeeperProcess,
+    plan: BubblewrapPlan,
+    secrets: Secrets,
+    envoy: EnvoyFiles,
+    bundle: MakeBundle,
+    progress: Progress,
+) -> None:
+    paths = plan.request.paths
+    if entry.lock_holder(str(paths.run)):
+        raise BottleError(f"{plan.request.slug} runs already")
+    for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if plan.envoy_uid is not None:
+        os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
+    keeper.send(_envoy_start(plan, envoy))
+    made = bundle()
+    _prepare(plan)
+    cgroups.create(plan.limits)
+    keeper.send(_spec(plan, secrets, envoy, made))
+    keeper.await_ready(progress)
 
 
 def _prepare(plan: BubblewrapPlan) -> None:
@@ -226,7 +150,10 @@ def _envoy_argv(plan: BubblewrapPlan, envoy: EnvoyFiles) -> list[str]:
 def _envoy_start(plan: BubblewrapPlan, envoy: EnvoyFiles) -> dict[str, object]:
     """The first line for the keeper: Envoy comes up while the rest is still being made."""
     empty: dict[str, object] = {"resources": []}
+    paths = plan.request.paths
     return {
+        "folder": str(paths.run / SOCKETS),
+        "keeper_log": str(paths.logs / LOG),
         "files": {ENVOY_CONFIG: envoy_bootstrap(), CLUSTERS_FILE: empty, LISTENERS_FILE: empty},
         "argv": _envoy_argv(plan, envoy),
         "uid": plan.envoy_uid,

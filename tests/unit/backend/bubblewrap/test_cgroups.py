@@ -122,6 +122,22 @@ def test_a_limit_that_cannot_be_set_stops_the_launch(tmp_path: Path) -> None:
     assert remains(SLUG, str(tmp_path)) == ()
 
 
+def test_groups_that_a_killed_keeper_left_are_no_hindrance(tmp_path: Path) -> None:
+    plan = plan_limits(Limits(pids=10), SLUG, (("pids", str(tmp_path)),))
+    (tmp_path / f"claude-bottle-{SLUG}").mkdir()
+    create(plan)
+    assert Path(plan.writes[0][0]).read_text() == "10"
+
+
+def test_a_group_with_somebody_in_it_is_not_taken_over(tmp_path: Path) -> None:
+    plan = plan_limits(Limits(pids=10), SLUG, (("pids", str(tmp_path)),))
+    occupied = tmp_path / f"claude-bottle-{SLUG}" / "occupied"
+    occupied.mkdir(parents=True)
+    with pytest.raises(BottleError, match="cannot limit"):
+        create(plan)
+    assert occupied.is_dir()
+
+
 def test_remains_are_those_of_the_very_slug(tmp_path: Path) -> None:
     for name in ("claude-bottle-a-00000", "claude-bottle-a-000001", "x-claude-bottle-a-00000"):
         (tmp_path / "pids" / name).mkdir(parents=True)

@@ -1,0 +1,233 @@
+"""The documents tell the truth where a machine can check it: links, names, commands, keys, examples, help."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from claude_bottle import cli
+from claude_bottle.manifest import tables
+from claude_bottle.manifest.load import load_manifest
+from claude_bottle.manifest.model import Manifest
+from claude_bottle.manifest.parse import ManifestError
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "claude_bottle"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TICKED = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_FILE = re.compile(r"^`~/\.claude-bottle/(\S+)`:\n\n```(?:yaml|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PATH = re.compile(r"(?:\.?[\w-]+/)+(?:[\w.-]*\w)?|\w+\.(?:py|md|toml)")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    return _FENCE.sub("", text)
+
+
+def fences(text: str, kind: str) -> list[str]:
+    return [body for found, body in _FENCE.findall(text) if found == kind]
+
+
+@pytest.fixture(scope="module")
+def cli_reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "script" / "cli_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_are_there() -> None:
+    wanted = {"README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+    wanted |= {f"docs/{name}.md" for name in ("architecture", "manifest", "cli", "scripted-model")}
+    assert wanted <= {str(page.relative_to(ROOT)) for page in PAGES}
+
+
+def test_the_command_line_page_is_what_the_commands_say(cli_reference: ModuleType) -> None:
+    assert cli_reference.page() == text_of("docs/cli.md"), "run script/docs"
+
+
+def help_of(name: str) -> str:
+    command = [sys.executable, "-m", "claude_bottle", name, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", text)) - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_page_has_every_option_that_help_tells_of_and_no_other(name: str) -> None:
+    (section,) = re.findall(
+        rf"^## {name}\n(.*?)(?=^## |\Z)", text_of("docs/cli.md"), re.MULTILINE | re.DOTALL
+    )
+    assert options_in(section) == options_in(help_of(name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    dead = []
+    for target in _LINK.findall(prose(page.read_text(encoding="utf-8"))):
+        name, _, anchor = target.partition("#")
+        if "://" in name:
+            continue
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+    assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """As Markdown hosts name them: lower case, spaces as hyphens, punctuation dropped."""
+    titles = re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_two_commands_of_the_readme_can_be_run() -> None:
+    said = "\n".join(fences(text_of("README.md"), "sh"))
+    for command in ("script/demo --yes", "script/test"):
+        assert re.search(rf"^{command}\b", said, re.MULTILINE)
+        assert os.access(ROOT / command.split()[0], os.X_OK)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_a_page_shows_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    shown = [
+        *_TICKED.findall(prose(text)),
+        *(line for body in fences(text, "sh") for line in body.splitlines()),
+    ]
+    named = {name for line in shown for name in re.findall(r"^(?:\./cli\.py|claude-bottle) ([a-z]+)", line)}
+    assert named <= set(cli.COMMANDS)
+    scripts = {name for line in shown for name in re.findall(r"^script/[\w.-]+", line)}
+    assert [name for name in sorted(scripts) if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_and_folder_that_a_page_names_exists(page: str) -> None:
+    named = [word for word in _TICKED.findall(prose(text_of(page))) if _PATH.fullmatch(word)]
+    assert len(named) > 5
+    assert [name for name in named if not ((ROOT / name).exists() or (PACKAGE / name).exists())] == []
+
+
+def test_the_architecture_names_every_part_of_the_package() -> None:
+    text = text_of("docs/architecture.md")
+    parts = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = {path.name for path in parts} - {"__init__.py", "__main__.py"}
+    assert len(names) > 8
+    assert [name for name in sorted(names) if not re.search(rf"\b{re.escape(name)}\b", text)] == []
+
+
+def test_every_test_that_is_cited_exists() -> None:
+    cited = re.findall(r"`(tests/[\w/.-]+\.py)(?:::(\w+))?`", text_of("SECURITY.md"))
+    assert len(cited) > 5
+    for name, function in cited:
+        assert (ROOT / name).is_file(), name
+        assert not function or f"def {function}(" in text_of(name), function
+
+
+def keys_of(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Every key of a record as the page writes it: `a.b`, `list[].key`, `map.NAME`."""
+    for form in schema.get("anyOf", ()):
+        yield from keys_of(form, path)
+    if "items" in schema:
+        yield from keys_of(schema["items"], f"{path}[]")
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from keys_of(inner, f"{path}.{name}")
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        yield f"{path}.NAME"
+        yield from keys_of(schema["additionalProperties"], f"{path}.NAME")
+
+
+@pytest.mark.parametrize(
+    ("title", "schema"),
+    [
+        pytest.param("A bottle", tables.bottle().schema, id="bottle"),
+        pytest.param("An agent", tables.agent().schema, id="agent"),
+    ],
+)
+def test_the_manifest_page_has_every_key_and_no_other(title: str, schema: Mapping[str, Any]) -> None:
+    sections = re.split(r"^## ", text_of("docs/manifest.md"), flags=re.MULTILINE)
+    (section,) = [part for part in sections if part.startswith(f"{title}\n")]
+    (table,) = re.findall(r"^\| key \| meaning \| default \|\n(.*?)\n\n", section, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    known = [key.removeprefix(".") for key in keys_of(schema)]
+    # A map has a row for the values of its names only where those are no records with rows of their own.
+    known = [
+        key for key in known if not any(other.startswith(f"{key}.") for other in known) or "NAME" not in key
+    ]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == set(known)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/manifest.md"])
+def test_the_manifest_files_of_a_page_make_a_manifest(page: str, tmp_path: Path) -> None:
+    files = _FILE.findall(text_of(page))
+    assert files
+    for name, content in files:
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    loaded = load_manifest(tmp_path)
+    assert loaded.warnings == ()
+    assert len(loaded.sources) >= len(files)
+
+
+def test_every_other_example_of_the_manifest_page_is_a_bottle() -> None:
+    import yaml
+
+    text = _FILE.sub("", text_of("docs/manifest.md"))
+    examples = fences(text, "yaml")
+    assert examples
+    for example in examples:
+        manifest = Manifest.from_json_obj({"bottles": {"example": yaml.safe_load(example)}})
+        assert "example" in manifest.bottles
+
+
+def test_the_errors_of_the_manifest_page_are_what_is_said(tmp_path: Path) -> None:
+    shown = next(body for body in fences(text_of("docs/manifest.md"), "") if "did you mean" in body)
+    (tmp_path / "bottles").mkdir()
+    (tmp_path / "agents").mkdir()
+    bottle = "---\negress:\n  allowlist: [https://example.org/]\n  routes:\n    - hots: api.example.org\n"
+    (tmp_path / "bottles" / "dev.md").write_text(
+        f"{bottle}      methods: [get]\nlimits: {{memory: 8 GB}}\n---\n"
+    )
+    (tmp_path / "agents" / "a.md").write_text("---\nbottle: deev\n---\nWork.\n")
+    with pytest.raises(ManifestError) as raised:
+        load_manifest(tmp_path)
+    said = raised.value.message.replace(str(tmp_path), "~/.claude-bottle")
+    assert [line.strip() for line in shown.removeprefix("claude-bottle: ").splitlines()] == said.splitlines()
+
+
+def test_contributing_names_the_needs_that_a_test_may_have(pytestconfig: pytest.Config) -> None:
+    (marker,) = [line for line in pytestconfig.getini("markers") if line.startswith("needs(")]
+    needs = marker.rpartition(": ")[2].split(", ")
+    (told,) = re.findall(r"Known needs: (.*?)\.", text_of("CONTRIBUTING.md"), re.DOTALL)
+    assert sorted(_TICKED.findall(told)) == sorted(needs)
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    from claude_bottle import __version__
+
+    assert re.search(rf"^## \[Unreleased\] {re.escape(__version__)}$", text_of("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_a_key_that_is_not_told_of_would_be_noticed() -> None:
+    schema = {"properties": {"a": {"items": {"properties": {"b": {}}}}, "c": {"additionalProperties": {}}}}
+    assert list(keys_of(schema)) == [".a", ".a[].b", ".c", ".c.NAME"]

@@ -17,7 +17,9 @@ API_HOST = "api.anthropic.com"
 PLACEHOLDER = "placeholder"
 CONFIG = f"{NODE_HOME}/.claude"
 PROMPT_FILE = f"{CONFIG}/claude-bottle-prompt.md"
+OWN = "claude-bottle"  # the origin of rules that no manifest wrote
 _INFERENCE = ("/v1/messages",)
+_MANAGED = ("/api/claude_code/settings", "/api/claude_code/policy_limits")
 _PROXY = f"http://127.0.0.1:{GATE_PORT}"
 _PATH = (
     "/opt/claude-bottle/bin",
@@ -50,21 +52,28 @@ def routes(credential: Credential | None, configured: Iterable[Route]) -> tuple[
     """The manifest's routes with Claude's own added where it does not name the API's host.
 
     A route of the manifest that names this host but no auth, methods or paths (an `upstream`, say) says
-    only where the API is: it gets Claude's own rule.
+    only where the API is: it gets Claude's own rules.
     """
-    auth = Auth(credential.scheme, credential.secret) if credential is not None else None
-    own = Route(API_HOST, methods=("POST",), paths=_INFERENCE, auth=auth, origin="claude-bottle")
     found = tuple(configured)
-    named = [route for route in found if route.host == API_HOST]
-    if not named:
-        return (own, *found)
-    return tuple(_completed(route, own) if route.host == API_HOST else route for route in found)
+    own = _own_routes(Auth(credential.scheme, credential.secret) if credential is not None else None)
+    if not any(route.host == API_HOST for route in found):
+        return (*own, *found)
+    completed: list[Route] = []
+    for route in found:
+        bare = route.inspect and not (route.auth or route.methods or route.paths)
+        if route.host == API_HOST and bare:
+            completed += [replace(route, methods=it.methods, paths=it.paths, auth=it.auth) for it in own]
+        else:
+            completed.append(route)
+    return tuple(completed)
 
 
-def _completed(route: Route, own: Route) -> Route:
-    if not route.inspect or route.auth or route.methods or route.paths:
-        return route
-    return replace(route, methods=own.methods, paths=own.paths, auth=own.auth)
+def _own_routes(auth: Auth | None) -> tuple[Route, ...]:
+    """Inference, and the settings that the operator's organisation imposes on every Claude Code."""
+    return (
+        Route(API_HOST, methods=("POST",), paths=_INFERENCE, auth=auth, origin=OWN),
+        Route(API_HOST, methods=("GET",), paths=_MANAGED, auth=auth, origin=OWN),
+    )
 
 
 def environment(credential: Credential | None) -> tuple[tuple[str, str], ...]:

@@ -19,7 +19,7 @@ from claude_bottle.state.paths import BottlePaths
 
 UNCOMMITTED = "refs/claude-bottle/uncommitted"
 MAX_BYTES = 4 << 30
-_BUNDLE = "work.bundle"
+_BUNDLE, _GLIMPSE = "work.bundle", "glimpse.bundle"
 _MAX_REFS = 1000
 _QUIET = (
     *("-c", "transfer.fsckObjects=true"),
@@ -63,8 +63,11 @@ class Work:
         return (uncommitted or [ref for ref, _ in self.refs] or [""])[0]
 
 
-def capture(bottle: Bottle, metadata: Metadata, paths: BottlePaths) -> Path | None:
-    """Makes the bundle inside and keeps it in the state folder; None where there is nothing to hand over."""
+def capture(bottle: Bottle, metadata: Metadata, paths: BottlePaths, *, last: bool = True) -> Path | None:
+    """Makes the bundle inside and keeps it in the state folder; None where there is nothing to hand over.
+
+    Only the `last` one, after which the bottle ends, is what `captured` finds later.
+    """
     if not metadata.branch:
         return None
     paths.handover.mkdir(mode=0o700, exist_ok=True)
@@ -73,7 +76,7 @@ def capture(bottle: Bottle, metadata: Metadata, paths: BottlePaths) -> Path | No
         raise BottleError(f"git inside {metadata.slug} cannot bundle the work: {done.complaint}")
     if not done.stdout:
         return None
-    target = paths.handover / _BUNDLE
+    target = paths.handover / (_BUNDLE if last else _GLIMPSE)
     temporary = target.with_suffix(".new")
     temporary.write_bytes(done.stdout)
     os.rename(temporary, target)
@@ -81,8 +84,14 @@ def capture(bottle: Bottle, metadata: Metadata, paths: BottlePaths) -> Path | No
 
 
 def captured(paths: BottlePaths) -> Path | None:
+    """The work of a bottle that has ended, if it ended well."""
     found = paths.handover / _BUNDLE
     return found if found.exists() else None
+
+
+def forget(paths: BottlePaths) -> None:
+    """The bottle goes on: what was captured is not the last of it any more."""
+    (paths.handover / _BUNDLE).unlink(missing_ok=True)
 
 
 def fetch(runner: Runner, bundle: Path, metadata: Metadata) -> Work:
@@ -99,6 +108,9 @@ def fetch(runner: Runner, bundle: Path, metadata: Metadata) -> Work:
     options = ("--quiet", "--atomic", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
     fetching = git(repository, *_QUIET, "fetch", *options, "--no-auto-maintenance", str(bundle), *refspecs)
     checked(runner, fetching, what)
+    uncommitted = f"refs/bottles/{metadata.slug}/uncommitted"
+    if (UNCOMMITTED, uncommitted) not in wanted:  # all of it was committed since, or given up
+        checked(runner, git(repository, *_QUIET, "update-ref", "-d", uncommitted), what)
     targets = [target for _, target in wanted]
     resolved = checked(runner, git(repository, "rev-parse", *targets), what).text.split()
     return Work(_branch_first(tuple(zip(targets, resolved, strict=True)), metadata.branch))

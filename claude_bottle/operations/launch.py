@@ -15,7 +15,7 @@ from pathlib import Path
 
 from claude_bottle.backend.base import Bottle, BundlePlan, EnvoyFiles, Progress, Secrets, Warm
 from claude_bottle.errors import BottleError, NotFoundError
-from claude_bottle.operations import claude, workspace
+from claude_bottle.operations import claude, handover, workspace
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
 from claude_bottle.operations.prepare import Prepared
@@ -69,6 +69,7 @@ def revive(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -
 
     Raises BottleError; then nothing runs and the state is as it was.
     """
+    handover.forget(prepared.paths)
     return _launch(context, prepared, progress, ask, again=True)
 
 

@@ -28,7 +28,7 @@ from claude_bottle.operations import claude, workspace
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import claude_credential, find_claude
 from claude_bottle.operations.repository import git, observe_repository
-from claude_bottle.policy.model import Policy
+from claude_bottle.policy.model import Policy, Route
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
@@ -127,7 +127,8 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
             base=repository.head if repository is not None else "",
         )
         store.save(context.home, metadata)
-        return _assemble(context, loaded, backend, work, metadata, _why(options, context))
+        purpose = _purpose(context, loaded, metadata.agent)
+        return _assemble(context, purpose, backend, work, metadata, _why(options, context))
     except BaseException:
         store.remove(paths)
         raise
@@ -135,7 +136,19 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
 
 def prepare_again(context: Context, metadata: Metadata) -> Prepared:
     """The same bottle from its own state: same backend, same folders, the manifest as it is now."""
-    loaded = load(context)
+    return _from_state(context, _purpose(context, load(context), metadata.agent), metadata)
+
+
+def prepare_capture(context: Context, metadata: Metadata) -> Prepared:
+    """The same bottle with nobody in it and no way out, only to make a bundle of its work.
+
+    It needs neither the manifest nor a secret, which may both be gone by then.
+    """
+    agent = Agent(name=metadata.agent, bottle=metadata.bottle)
+    return _from_state(context, _Purpose(agent, Bottle(name=metadata.bottle), None, ()), metadata)
+
+
+def _from_state(context: Context, purpose: _Purpose, metadata: Metadata) -> Prepared:
     backend = load_backend(metadata.backend)
     folder = Path(metadata.origin)
     repository = observe_repository(context.runner, folder) if folder.is_dir() else None
@@ -144,56 +157,67 @@ def prepare_again(context: Context, metadata: Metadata) -> Prepared:
     work = workspace.plan_workspace(
         context.runner, metadata.workspace, folder, repository, metadata.slug, False
     )
-    return _assemble(context, loaded, backend, work, metadata, "as before")
+    return _assemble(context, purpose, backend, work, metadata, "as before")
+
+
+@dataclass(frozen=True, slots=True)
+class _Purpose:
+    """What a bottle is for: who works in it, and what it may reach."""
+
+    agent: Agent
+    bottle: Bottle
+    credential: claude.Credential | None
+    routes: tuple[Route, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def _purpose(context: Context, loaded: LoadedManifest, name: str) -> _Purpose:
+    agent, bottle = resolve_agent(loaded, name)
+    credential = claude_credential(context.environment)
+    routes = claude.routes(credential, bottle.egress.routes)
+    return _Purpose(agent, bottle, credential, routes, tuple(loaded.warnings))
 
 
 def _assemble(
     context: Context,
-    loaded: LoadedManifest,
+    purpose: _Purpose,
     backend: BottleBackend,
     work: workspace.WorkspacePlan,
     metadata: Metadata,
     chosen: str,
 ) -> Prepared:
-    agent, bottle = resolve_agent(loaded, metadata.agent)
     paths = context.home.bottle(metadata.slug)
-    credential = claude_credential(context.environment)
     binary = find_claude(context.environment, CHECKOUT)
-    request = _request(agent, bottle, metadata.slug, paths, work, credential, binary)
+    request = _request(purpose, metadata.slug, paths, work, binary)
     return Prepared(
-        agent=agent,
-        bottle=bottle,
+        agent=purpose.agent,
+        bottle=purpose.bottle,
         backend=backend,
         chosen=chosen,
         plan=backend.plan(request),
         workspace=work,
         metadata=metadata,
         paths=paths,
-        credential=credential,
+        credential=purpose.credential,
         claude=binary,
         authorities=find_authorities(context),
-        git_user=_git_user(context, agent, bottle),
-        warnings=tuple(loaded.warnings),
+        git_user=_git_user(context, purpose.agent, purpose.bottle),
+        warnings=purpose.warnings,
     )
 
 
 def _request(
-    agent: Agent,
-    bottle: Bottle,
-    slug: str,
-    paths: BottlePaths,
-    work: workspace.WorkspacePlan,
-    credential: claude.Credential | None,
-    binary: Path,
+    purpose: _Purpose, slug: str, paths: BottlePaths, work: workspace.WorkspacePlan, binary: Path
 ) -> BottleRequest:
+    bottle = purpose.bottle
     literal = tuple((name, value.value) for name, value in bottle.env.items() if value.kind == "literal")
-    own = claude.environment(credential)
+    own = claude.environment(purpose.credential)
     for name, _ in literal:
         if name in dict(own):
             raise UsageError(f"env {name} is claude-bottle's own", "choose another name")
     return BottleRequest(
         slug=slug,
-        agent=agent.name,
+        agent=purpose.agent.name,
         bottle=bottle.name,
         paths=paths,
         grants=(
@@ -204,7 +228,7 @@ def _request(
         ),
         environment=(*own, *literal),
         limits=bottle.limits,
-        policy=Policy(claude.routes(credential, bottle.egress.routes)),
+        policy=Policy(purpose.routes),
         services=("egress", "firewall"),
     )
 

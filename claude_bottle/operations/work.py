@@ -6,11 +6,11 @@ from pathlib import Path
 
 from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Progress
-from claude_bottle.errors import BottleError, UsageError
+from claude_bottle.errors import UsageError
 from claude_bottle.operations import handover
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.launch import revive
-from claude_bottle.operations.prepare import prepare_again
+from claude_bottle.operations.prepare import prepare_capture
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
 
@@ -31,17 +31,17 @@ def pull(context: Context, slug: str, progress: Progress) -> tuple[Metadata, han
     with store.locked(paths):
         bottle = load_backend(metadata.backend).find(metadata, paths)
         if bottle is not None:
-            bundle = handover.capture(bottle, metadata, paths)
+            bundle = handover.capture(bottle, metadata, paths, last=False)
         else:
             bundle = handover.captured(paths) or _capture_dead(context, metadata, progress)
-    if bundle is None:
-        return metadata, handover.Work(())
-    return metadata, handover.fetch(context.runner, bundle, metadata)
+        if bundle is None:
+            return metadata, handover.Work(())
+        return metadata, handover.fetch(context.runner, bundle, metadata)
 
 
 def _capture_dead(context: Context, metadata: Metadata, progress: Progress) -> Path | None:
     paths = context.home.bottle(metadata.slug)
-    launched = revive(context, prepare_again(context, metadata), progress, _nobody_asks)
+    launched = revive(context, prepare_capture(context, metadata), progress, _nobody_asks)
     try:
         return handover.capture(launched.bottle, metadata, paths)
     finally:
@@ -49,4 +49,4 @@ def _capture_dead(context: Context, metadata: Metadata, progress: Progress) -> P
 
 
 def _nobody_asks(question: str) -> str:
-    raise BottleError("this bottle's environment has to be asked for", "resume it, then pull")
+    raise AssertionError("nothing is asked of a bottle with nobody in it")

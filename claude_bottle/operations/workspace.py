@@ -41,7 +41,8 @@ class WorkspacePlan:
 
     @property
     def branch(self) -> str:
-        return f"bottle/{self.slug}" if self.repository is not None and self.mode != "bind" else ""
+        has_git = self.repository is not None and self.mode in _FINISH
+        return f"bottle/{self.slug}" if has_git else ""
 
     def notes(self) -> tuple[str, ...]:
         """What the operator should know before saying yes."""

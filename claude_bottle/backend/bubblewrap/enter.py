@@ -10,7 +10,8 @@ Theory. Two processes do it:
 Rules. 1. No descriptor of the host enters: the child gets pipes, or a terminal of the bottle's own.
 2. Both are undumpable from before the first namespace is joined, so /proc shows nothing of them inside.
 3. The environment is the bottle's, never the caller's. 4. The child dies with the middle. 5. Whatever
-fails, nothing is run, and the status is 125.
+fails, nothing is run, and the status is 125. 6. Every module is loaded before the first namespace is joined,
+since afterwards a name would be looked up among the bottle's files.
 
 Started as `python -I -S -c ...` (see `argv.enter`), since a joined namespace cannot be left again.
 """
@@ -23,17 +24,17 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NoReturn
 
 from claude_bottle.backend.bubblewrap import linux
 from claude_bottle.backend.bubblewrap.entry import Doors, NotRunning, open_doors
-from claude_bottle.backend.bubblewrap.relay import follow_window_size, forward_signals, relay
+from claude_bottle.backend.bubblewrap.relay import forward_signals, relay
 
 NODE_UID = 1000
 WORKSPACE = "/home/node/workspace"
 FAILED_TO_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 _PASSED_ON = ("TERM", "COLORTERM")  # what a program must know of the caller's terminal
-_NO_TERMINAL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def enter(run: str, inside: Inside) -> int:
     The calling process joins the bottle and can do nothing else afterwards. Raises NotRunning or OSError.
     """
     doors = open_doors(run)
+    if inside.terminal:
+        _terminal()
+    sys.path.clear()
+    sys.meta_path.clear()  # rule 6, for whatever was forgotten
     linux.set_dumpable(False)
     if os.geteuid() == 0:
         os.setgroups([])
@@ -91,37 +96,22 @@ def _with_pipes(doors: Doors, inside: Inside) -> int:
 
 
 def _with_terminal(doors: Doors, inside: Inside) -> int:
-    import termios
-    import tty
-
-    master, slave = _open_terminal()
+    terminal = _terminal()
+    master, slave = terminal.open_terminal()
     child, start = _fork(doors, inside, (slave, slave, slave))
     os.close(slave)
     forward_signals(child)
-    follow_window_size(0, master)
-    before = termios.tcgetattr(0)
-    try:
-        tty.setraw(0)
+    terminal.follow_window_size(0, master)
+    with terminal.raw(0):
         start()
         relay(0, master, ((master, 1),), os.pidfd_open(child))
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
     return _status(child)
 
 
-def _open_terminal() -> tuple[int, int]:
-    """A new terminal of the bottle's own. What is opened is checked, as the path is the bottle's."""
-    import fcntl
-    import stat
-    import struct
+def _terminal() -> ModuleType:
+    from claude_bottle.backend.bubblewrap import terminal
 
-    get_peer, unlock = 0x5441, 0x40045431  # TIOCGPTPEER, TIOCSPTLCK: ioctl_tty(2)
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    found = os.fstat(master)
-    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(5, 2):
-        raise OSError("the bottle's terminal device is not one")
-    fcntl.ioctl(master, unlock, struct.pack("i", 0))
-    return master, fcntl.ioctl(master, get_peer, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    return terminal
 
 
 def _fork(doors: Doors, inside: Inside, stdio: tuple[int, int, int]) -> tuple[int, Callable[[], None]]:
@@ -155,10 +145,7 @@ def _give_up_everything(doors: Doors, stdio: tuple[int, int, int], terminal: boo
     for target, descriptor in enumerate(stdio):
         os.dup2(descriptor, target)
     if terminal:
-        import fcntl
-        import termios
-
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        _terminal().take_as_controlling(0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     for descriptor in doors.cgroups:

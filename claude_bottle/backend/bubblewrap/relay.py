@@ -6,7 +6,6 @@ written is delivered and nothing more is awaited.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
@@ -26,18 +25,6 @@ def forward_signals(child: int) -> None:
 
     for number in _FORWARDED:
         signal.signal(number, forward)
-
-
-def follow_window_size(terminal: int, master: int) -> None:
-    """Gives the bottle's terminal the size of the caller's, now and whenever that changes."""
-    import termios
-
-    def copy(*_: object) -> None:
-        size = fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"\0" * 8)
-        fcntl.ioctl(master, termios.TIOCSWINSZ, size)
-
-    copy()
-    signal.signal(signal.SIGWINCH, copy)
 
 
 def relay(source: int, sink: int, outputs: tuple[tuple[int, int], ...], program: int) -> None:

@@ -1,0 +1,157 @@
+"""`start` as a person sees it: a preflight, a y, Claude Code without a question, and the terminal back at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from claude_bottle.scripted.server import ScriptedModel
+from tests.support.e2e import Cli, bash, eventually, scripted, write
+from tests.support.e2e_terminal import Terminal, command_line, terminal
+
+pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude", "tmux")
+
+
+@pytest.fixture
+def shell(cli: Cli) -> Iterator[Terminal]:
+    cli.repository()
+    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
+    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
+    with terminal(cli) as found:
+        yield found
+
+
+def prompt_box(screen: str) -> bool:
+    return "bypass permissions on" in screen
+
+
+def test_a_session_from_the_preflight_to_the_shells_status(cli: Cli, shell: Terminal) -> None:
+    with scripted(
+        {"prompt": {"contains": "please look"}, **bash("stty size </dev/tty 2>&1 || true; echo '# mine' >> adder.py")},
+        {"say": "I have looked and left my mark."},
+    ) as model:
+        cli.manifest(model.url, prompt="You are the purple one.")
+        before = shell.say("stty -a")
+        shell.enter(f"claude-bottle start {cli.agent}; echo \"status=$?\"")
+        preflight = shell.see("Start it? [y/N]")
+        for words in (
+            f"{cli.agent} in bottle dev, as {cli.agent}-",
+            "bubblewrap",
+            f"clone of {cli.project}",
+            "api.anthropic.com",
+            "nothing else",
+            "kernel exploit",
+        ):
+            assert words in preflight
+        assert cli.slugs() == []
+        shell.enter("y")
+        eventually(lambda: prompt_box(shell.screen), lambda: shell.screen)
+        (slug,) = cli.slugs()
+
+        shell.resize(90, 40)
+        inside = "for tty in /proc/[0-9]*/fd/0; do stty size <$tty 2>/dev/null; done"
+        eventually(lambda: "40 90" in cli.inside(slug, inside).text)
+
+        shell.type("please look")
+        shell.press("Enter")
+        shell.see("I have looked and left my mark.")
+        shell.press("C-c")
+        shell.see("Press Ctrl-C again to exit")
+        shell.press("C-c")
+        shell.see("status=0", f"refs/bottles/{slug}/uncommitted")
+        after = shell.say("stty -a")
+    assert (model.failures, model.finished) == ((), True)
+    assert any("You are the purple one." in str(request.body) for request in model.requests)
+    assert after.replace("rows 40; columns 90", "rows 30; columns 100") == before
+    assert cli.git("show", f"refs/bottles/{slug}/uncommitted:adder.py").endswith("# mine")
+    assert (cli.slugs(), cli.preserved()) == ([], [])
+
+
+def test_no_means_no(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+    cli.manifest(idle.url)
+    for answer in ("n", "", "yess", "Y es"):
+        shell.press("C-l")
+        shell.tmux("clear-history")
+        shell.enter(f"claude-bottle start {cli.agent}; echo \"status=$?\"")
+        shell.see("Start it? [y/N]")
+        shell.enter(answer)
+        shell.see("status=0")
+        assert (cli.slugs(), cli.preserved()) == ([], [])
+
+
+def test_an_end_of_input_or_ctrl_c_at_the_question_is_no_too(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+    cli.manifest(idle.url)
+    for key, status in (("C-d", 0), ("C-c", 130)):
+        shell.press("C-l")
+        shell.tmux("clear-history")
+        shell.enter(f"claude-bottle start {cli.agent}; echo \"status=$?\"")
+        shell.see("Start it? [y/N]")
+        shell.press(key)
+        assert "Traceback" not in shell.see(f"status={status}")
+        assert (cli.slugs(), cli.preserved()) == ([], [])
+
+
+def test_a_start_that_is_told_to_end_gives_the_terminal_back(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+    """The bottle itself goes on: a lost terminal must not lose work."""
+    cli.manifest(idle.url)
+    before = shell.say("stty -a")
+    shell.enter(f"claude-bottle start {cli.agent} --yes; echo \"status=$?\"")
+    eventually(lambda: prompt_box(shell.screen), lambda: shell.screen)
+    (slug,) = cli.slugs()
+    (starting,) = [
+        int(line.partition(":")[0])
+        for line in cli.leftovers()
+        if f"main()) start {cli.agent} --yes" in line or f"main())' start {cli.agent}" in line
+    ]
+    os.kill(starting, signal.SIGTERM)
+    shell.see("status=143")
+    assert shell.say("stty -a") == before
+    assert cli.slugs() == [slug]
+
+
+def test_exec_gives_a_terminal_of_the_bottles_own(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+    cli.manifest(idle.url)
+    slug = cli.start()
+    before = shell.say("stty -a")
+    shell.enter(f"claude-bottle exec {slug} -- bash --norc; echo \"status=$?\"")
+    shell.see("node@bottle" if "node@bottle" in shell.screen else "bash-")
+    shell.enter("tty; stty size; cat; exit 9")
+    shell.see("/dev/pts/", "30 100")
+    shell.press("C-c")
+    shell.enter("sleep 300")
+    shell.press("C-c")
+    shell.enter("echo still-$((40 + 2)); exit 9")
+    shell.see("still-42", "status=9")
+    assert shell.say("stty -a") == before
+    assert shell.say(f"claude-bottle exec -T {slug} -- tty").strip() == "not a tty"
+
+
+def test_a_value_is_asked_for_without_an_echo_and_only_the_bottle_gets_it(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+    cli.manifest(idle.url, bottle='env:\n  PASSPHRASE: "?What is the passphrase?"\n  TICKET: "?"\n')
+    shell.enter(f"claude-bottle start {cli.agent} --yes --detach; echo \"status=$?\"")
+    shell.see("What is the passphrase?")
+    shell.enter("a secret of mine")
+    shell.see("TICKET")
+    shell.enter("ticket-77")
+    shell.see("status=0")
+    assert "a secret of mine" not in shell.screen
+    assert "PASSPHRASE asked: it DOES enter the bottle" in shell.screen
+    (slug,) = cli.slugs()
+    assert cli.inside(slug, 'echo "$PASSPHRASE|$TICKET"').text == "a secret of mine|ticket-77\n"
+    stored = [path for path in cli.root.rglob("*") if path.is_file() and b"a secret of mine" in path.read_bytes()]
+    assert stored == []
+    assert not any("a secret of mine" in line for line in cli.leftovers())
+
+
+def test_lists_and_logs_on_a_terminal_are_safe_to_look_at(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+    cli.manifest(idle.url)
+    slug = cli.start()
+    hostile = r"printf 'x\033]2;owned\007\033[31m\n' > 'evil\033]2;owned\007.txt'; git add -A; git commit -qm evil"
+    cli.inside(slug, hostile).ok()
+    shell.tmux("set-option", "-g", "set-titles", "on")
+    shell.say(f"claude-bottle diff {slug}; claude-bottle pull {slug}; claude-bottle logs {slug}")
+    assert "owned" not in shell.tmux("display-message", "-p", "#{pane_title}")
+    assert "\\x1b]2;owned\\x07" in shell.screen

@@ -1,0 +1,82 @@
+"""A real terminal: a tmux server of the test's own with one shell in it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.e2e import Cli, eventually
+
+_QUIET_SHELL = "PS1='$ ' exec bash --norc --noprofile"
+
+
+class Terminal:
+    """What a person at this terminal types and sees."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def tmux(self, *arguments: str) -> str:
+        argv = ["tmux", "-S", str(self._socket), "-f", "/dev/null", *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    @property
+    def screen(self) -> str:
+        """All that is on the screen and above it, without colours."""
+        return self.tmux("capture-pane", "-p", "-S", "-2000", "-J")
+
+    def see(self, *words: str) -> str:
+        """Waits until all of these are to be seen."""
+        eventually(lambda: all(word in self.screen for word in words), lambda: f"{words} not in:\n{self.screen}")
+        return self.screen
+
+    def type(self, text: str) -> None:
+        self.tmux("send-keys", "-l", "--", text)
+
+    def press(self, *keys: str) -> None:
+        self.tmux("send-keys", *keys)
+
+    def enter(self, line: str) -> None:
+        self.type(line)
+        self.press("Enter")
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.tmux("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def say(self, line: str) -> str:
+        """Runs a line in the shell and returns what it said."""
+        self.press("C-l")
+        self.tmux("clear-history")
+        self.enter(f"printf '<%s>' begin; {line}; printf '<%s>' end")
+        return self.see("<end>").rpartition("<begin>")[2].partition("<end>")[0]
+
+
+@contextmanager
+def terminal(cli: Cli, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+    """A shell in the operator's project, with only the operator's environment."""
+    found = Terminal(cli.root / "tmux.sock")
+    variables = [f"{name}={value}" for name, value in {**cli.env, **(env or {}), "TERM": "tmux-256color"}.items()]
+    shell = shlex.join(["env", "-i", *variables, "bash", "-c", _QUIET_SHELL])
+    found.tmux("new-session", "-d", "-x", "100", "-y", "30", "-c", str(cli.project), shell)
+    try:
+        found.see("$ ")
+        yield found
+    finally:
+        found.tmux("kill-server")
+        eventually(lambda: not found._socket.exists() or not _alive(found))
+
+
+def _alive(of: Terminal) -> bool:
+    try:
+        of.tmux("list-sessions")
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def command_line(cli: Cli, *arguments: str) -> str:
+    """The command as it would be typed."""
+    return shlex.join([*cli.command, *arguments])

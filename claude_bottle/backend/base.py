@@ -25,6 +25,7 @@ WORKSPACE = "/home/node/workspace"
 CLAUDE = "/opt/claude-bottle/bin/claude"
 AUTHORITIES = "/opt/claude-bottle/authorities.pem"  # the host's, and the bottle's own
 GATE_PORT = 9099
+_ENDING_SECONDS = 10.0
 
 Progress = Callable[[str, float], None]  # a step's name and its milliseconds
 
@@ -165,7 +166,16 @@ class Bottle(ABC):
         """Runs Claude Code on this process's own terminal or pipes, and returns its exit status."""
         import subprocess
 
-        return subprocess.call(self.claude_argv(argv, tty=tty))
+        with subprocess.Popen(self.claude_argv(argv, tty=tty)) as process:
+            try:
+                return process.wait()
+            except BaseException:
+                process.terminate()  # so it gives the terminal back; killed, it could not
+                try:
+                    process.wait(_ENDING_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                raise
 
     def copy_in(self, data: bytes, target: str) -> None:
         """Writes a file inside, as the bottle's user. Raises BottleError."""

@@ -53,7 +53,10 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         screen.put(launched.metadata.slug)
         return 0
     screen.say(f"attached to {launched.metadata.slug}")
-    status = launched.bottle.exec_claude([*launched.claude_arguments, *arguments], tty=True)
-    settled = settle(context, launched.metadata, launched.bottle, keep=status != 0)
-    report(screen, settled)
+    status = None
+    try:
+        status = launched.bottle.exec_claude([*launched.claude_arguments, *arguments], tty=True)
+    finally:
+        settled = settle(context, launched.metadata, launched.bottle, keep=status != 0)
+        report(screen, settled)
     return status

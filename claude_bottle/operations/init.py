@@ -11,7 +11,7 @@ _FILES = {
 # What an agent in this bottle may reach. Without a route: Claude's own API and nothing else.
 egress:
   allowlist: []
-  # - pypi.org
+  # - docs.python.org
   # - "*.githubusercontent.com"
   # routes:
   # - host: api.github.com

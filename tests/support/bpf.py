@@ -31,7 +31,11 @@ def run_filter(
         elif code == 0x06:
             return int(operand)
         elif code in (0x15, 0x35, 0x45):
-            answers = {0x15: accumulator == operand, 0x35: accumulator >= operand, 0x45: accumulator & operand}
+            answers = {
+                0x15: accumulator == operand,
+                0x35: accumulator >= operand,
+                0x45: accumulator & operand,
+            }
             counter += if_true if answers[code] else if_false
         else:
             raise ValueError(f"no such instruction: {code:#x}")

@@ -70,7 +70,9 @@ class Done:
 
     @property
     def everything(self) -> str:
-        return f"status {self.status}\n--- stdout\n{self.out.decode(errors='replace')}\n--- stderr\n{self.talk}"
+        return (
+            f"status {self.status}\n--- stdout\n{self.out.decode(errors='replace')}\n--- stderr\n{self.talk}"
+        )
 
 
 def python_main(python: str = sys.executable) -> tuple[str, ...]:
@@ -198,7 +200,12 @@ class Cli:
         done = subprocess.run(
             ["git", *fixed, *arguments],
             cwd=cwd or self.project,
-            env={**self.env, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"},
+            env={
+                **self.env,
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": "protocol.file.allow",
+                "GIT_CONFIG_VALUE_0": "always",
+            },
             input=stdin,
             capture_output=True,
             check=False,
@@ -222,9 +229,13 @@ class Cli:
             for path in (self.root, *self.root.rglob("*")):
                 os.chown(path, self.uid, self.uid, follow_symlinks=False)
 
-    def manifest(self, upstream: str | None = None, bottle: str = "", agent: str = "", prompt: str = "Be brief.") -> None:
+    def manifest(
+        self, upstream: str | None = None, bottle: str = "", agent: str = "", prompt: str = "Be brief."
+    ) -> None:
         """One bottle whose API is `upstream`, one agent in it; `bottle` and `agent` are more YAML for each."""
-        routes = f"egress:\n  routes:\n  - host: api.anthropic.com\n    upstream: {upstream}\n" if upstream else ""
+        routes = (
+            f"egress:\n  routes:\n  - host: api.anthropic.com\n    upstream: {upstream}\n" if upstream else ""
+        )
         write(self.home / "bottles" / "dev.md", f"---\n{routes}{bottle}---\n")
         write(self.home / "agents" / f"{self.agent}.md", f"---\nbottle: dev\n{agent}---\n{prompt}\n")
         self.give()
@@ -256,6 +267,10 @@ class Cli:
         pid = lock_holder(str(self.state / slug / "run"))
         assert pid
         return pid
+
+    def processes(self, words: str) -> list[int]:
+        """Those of this world whose command line has these words."""
+        return [pid for pid, command in self._processes() if words in command]
 
     def leftovers(self) -> list[str]:
         """Every process and control group that belongs to this world."""

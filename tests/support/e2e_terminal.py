@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,9 @@ class Terminal:
 
     def see(self, *words: str) -> str:
         """Waits until all of these are to be seen."""
-        eventually(lambda: all(word in self.screen for word in words), lambda: f"{words} not in:\n{self.screen}")
+        eventually(
+            lambda: all(word in self.screen for word in words), lambda: f"{words} not in:\n{self.screen}"
+        )
         return self.screen
 
     def type(self, text: str) -> None:
@@ -48,17 +51,18 @@ class Terminal:
 
     def say(self, line: str) -> str:
         """Runs a line in the shell and returns what it said."""
-        self.press("C-l")
-        self.tmux("clear-history")
-        self.enter(f"printf '<%s>' begin; {line}; printf '<%s>' end")
-        return self.see("<end>").rpartition("<begin>")[2].partition("<end>")[0]
+        mark = secrets.token_hex(4)
+        self.enter(f"printf '<%s>' {mark}; {line}; printf '</%s>' {mark}")
+        return self.see(f"</{mark}>").partition(f"<{mark}>")[2].partition(f"</{mark}>")[0]
 
 
 @contextmanager
 def terminal(cli: Cli, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
     """A shell in the operator's project, with only the operator's environment."""
     found = Terminal(cli.root / "tmux.sock")
-    variables = [f"{name}={value}" for name, value in {**cli.env, **(env or {}), "TERM": "tmux-256color"}.items()]
+    variables = [
+        f"{name}={value}" for name, value in {**cli.env, **(env or {}), "TERM": "tmux-256color"}.items()
+    ]
     shell = shlex.join(["env", "-i", *variables, "bash", "-c", _QUIET_SHELL])
     found.tmux("new-session", "-d", "-x", "100", "-y", "30", "-c", str(cli.project), shell)
     try:

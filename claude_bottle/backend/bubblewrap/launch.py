@@ -21,7 +21,7 @@ from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.errors import BackendMissingError, BottleError
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
-from claude_bottle.state.trees import give_trees
+from claude_bottle.state.trees import give_trees, remove_trees
 
 LOG = "bundle.log"
 SOCKETS = "egress"  # below the run directory: the bundle's working directory
@@ -68,6 +68,7 @@ def _start(
         raise BottleError(f"{plan.request.slug} runs already")
     for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
         folder.mkdir(mode=0o700, exist_ok=True)
+    remove_trees((paths.run / SOCKETS).iterdir())  # an earlier start left them to another identity
     if plan.envoy_uid is not None:
         os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
     keeper.send(_envoy_start(plan, envoy))
@@ -84,6 +85,9 @@ def _prepare(plan: BubblewrapPlan) -> None:
     for name, text in _ETC.items():
         (paths.etc / name).write_text(text)
         (paths.etc / name).chmod(0o644)
+    for path in _own_trees(plan.request.grants):
+        if os.path.islink(path):
+            raise BottleError(f"{path} is a link, not a folder of this bottle")
     _check_mount_points(plan)
     if plan.stage.uid is not None:
         give_trees(_own_trees(plan.request.grants), plan.stage.uid)

@@ -127,7 +127,9 @@ def test_envoy_is_confined(world: World) -> None:
         envoy = envoy_of(launched)
         assert envoy is not None
         status = dict(
-            line.split(":", 1) for line in Path(f"/proc/{envoy}/status").read_text().splitlines() if ":" in line
+            line.split(":", 1)
+            for line in Path(f"/proc/{envoy}/status").read_text().splitlines()
+            if ":" in line
         )
         for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
             assert int(status[name], 16) == 0, name
@@ -139,7 +141,19 @@ def test_envoy_is_confined(world: World) -> None:
         if os.geteuid() == 0:
             assert os.stat(f"/proc/{envoy}").st_uid not in (0, os.stat(launched.paths.home).st_uid)
         listing = set(os.listdir(f"/proc/{envoy}/root"))
-        assert listing <= {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "proc", "dev", "run", "opt"}
+        assert listing <= {
+            "usr",
+            "bin",
+            "sbin",
+            "lib",
+            "lib32",
+            "lib64",
+            "libx32",
+            "proc",
+            "dev",
+            "run",
+            "opt",
+        }
         assert os.listdir(f"/proc/{envoy}/root/run") == ["egress"]
 
 
@@ -167,7 +181,9 @@ def test_a_second_start_of_the_same_bottle_is_refused_and_harms_nothing(world: W
         with pytest.raises(BottleError, match="runs already"):
             revive(world.context, prepare_again(world.context, launched.metadata), no_progress, nobody_asks)
         assert keeper_of(launched) == keeper
-        assert shell_inside(launched.bottle, "echo x > ~/new && echo x > new && echo x > /tmp/new").status == 0
+        assert (
+            shell_inside(launched.bottle, "echo x > ~/new && echo x > new && echo x > /tmp/new").status == 0
+        )
         assert shell_inside(launched.bottle, API).text == REFUSED_BY_POLICY
 
 

@@ -93,7 +93,7 @@ PLACES = ["home/workspace", "home", "workspace", "tmp"]
 def test_a_mount_point_that_became_a_link_writes_nothing_on_the_host(
     world: World, victim: Path, place: str, how: Callable[[Path], str]
 ) -> None:
-    """Stronger than what an agent can do: the mount point itself, or what is mounted, is a link to the host."""
+    """More than an agent can do: the mount point itself, or what is mounted, is a link to the host."""
     launched = world.launch()
     launched.bottle.stop()
     before = fingerprint(victim)
@@ -108,7 +108,9 @@ def test_a_mount_point_that_became_a_link_writes_nothing_on_the_host(
         return
     try:
         shell_inside(second.bottle, "echo changed > ~/precious; echo changed > ~/workspace/precious")
-        shell_inside(second.bottle, "echo changed > /tmp/precious; rm -rf ~/inner ~/workspace/inner /tmp/inner")
+        shell_inside(
+            second.bottle, "echo changed > /tmp/precious; rm -rf ~/inner ~/workspace/inner /tmp/inner"
+        )
     finally:
         second.bottle.stop()
     assert fingerprint(victim) == before
@@ -154,17 +156,23 @@ def test_what_was_written_is_there_again_and_belongs_to_the_bottles_user(world: 
 
 
 def test_the_hole_itself_on_this_version_of_bubblewrap(tmp_path: Path, victim: Path) -> None:
-    """CVE-2026-87766, bare: a link in a writable folder, and a mount point behind it. The tests above are about
-    bottles; this one shows that what they plant would work without the checks."""
+    """CVE-2026-87766, bare: a link in a writable folder, and a mount point behind it.
+
+    It shows that what the tests above plant would work without the checks.
+    """
     writable = tmp_path / "writable"
     writable.mkdir()
     (writable / "link").symlink_to(f"../../oldroot{victim}")
     links = ("lib", "lib64", "bin")
-    system = [part for name in links if os.path.islink(f"/{name}") for part in ("--symlink", f"usr/{name}", f"/{name}")]
-    command = ["bwrap", "--unshare-user", "--ro-bind", "/usr", "/usr", *system, "--bind", str(writable), "/work"]
-    subprocess.run([*command, "--dir", "/work/link/made", "true"], capture_output=True, check=False)
+    command = ["bwrap", "--unshare-user", "--ro-bind", "/usr", "/usr"]
+    for name in links:
+        if os.path.islink(f"/{name}"):
+            command += ["--symlink", f"usr/{name}", f"/{name}"]
+    command += ["--bind", str(writable), "/work", "--dir", "/work/link/made", "true"]
+    subprocess.run(command, capture_output=True, check=False)
     reached_the_host = (victim / "made").exists()
-    version = parse_version(subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout)
+    said = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True).stdout
+    version = parse_version(said)
     assert not (reached_the_host and version >= SYMLINKS_FIXED)
     if version < (0, 9, 0):
         assert reached_the_host, "the tests above would prove nothing here"

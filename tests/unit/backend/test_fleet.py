@@ -30,7 +30,12 @@ def row(backend: str, slug: str, started: float) -> ActiveAgent:
 
 
 def test_all_rows_come_in_the_order_of_their_start() -> None:
-    rows = [row("a", "x-00000", 3.0), row("b", "y-00000", 1.0), row("a", "z-00000", 2.0), row("b", "a-00000", 3.0)]
+    rows = [
+        row("a", "x-00000", 3.0),
+        row("b", "y-00000", 1.0),
+        row("a", "z-00000", 2.0),
+        row("b", "a-00000", 3.0),
+    ]
     loaders = {
         name: loader(lambda state, name=name: [item for item in rows if item.backend_name == name])
         for name in ("a", "b")

@@ -27,7 +27,9 @@ class Pretended:
     ok: bool
 
     def check(self) -> Readiness:
-        return Readiness(self.ok, "" if self.ok else f"{self.name} is not there", None if self.ok else "get it")
+        return Readiness(
+            self.ok, "" if self.ok else f"{self.name} is not there", None if self.ok else "get it"
+        )
 
 
 @pytest.fixture

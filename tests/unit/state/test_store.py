@@ -50,7 +50,21 @@ def test_a_slug_is_the_agent_and_five_characters(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-00000", "a", "a-0000", "a-000000", "a-0000A", "../a-00000", "a/b-00000", "A-00000", "--00000", "a-00 00", "a\n-00000"]
+    "text",
+    [
+        "",
+        "-00000",
+        "a",
+        "a-0000",
+        "a-000000",
+        "a-0000A",
+        "../a-00000",
+        "a/b-00000",
+        "A-00000",
+        "--00000",
+        "a-00 00",
+        "a\n-00000",
+    ],
 )
 def test_what_is_no_slug_is_no_folder(home: Home, text: str) -> None:
     assert not is_slug(text)
@@ -68,8 +82,12 @@ def test_what_is_no_slug_is_no_folder(home: Home, text: str) -> None:
         pytest.param("{}", id="nothing-in-it"),
         pytest.param("\0" * 100, id="zeros"),
         pytest.param("[" * 100_000, id="nested"),
-        pytest.param(render(metadata("reviewer-00000")).replace('"schema": 1', '"schema": 99'), id="from-the-future"),
-        pytest.param(render(metadata("reviewer-00000")).replace('"schema": 1', '"schema": "1"'), id="no-number"),
+        pytest.param(
+            render(metadata("reviewer-00000")).replace('"schema": 1', '"schema": 99'), id="from-the-future"
+        ),
+        pytest.param(
+            render(metadata("reviewer-00000")).replace('"schema": 1', '"schema": "1"'), id="no-number"
+        ),
         pytest.param(render(metadata("reviewer-00000")).replace('"agent"', '"agemt"'), id="unknown-key"),
         pytest.param('{"schema": 1, "created": 1.0, "slug": "reviewer-00000"}', id="keys-missing"),
         pytest.param(render(metadata("reviewer-00000")).replace('"plain"', "7"), id="wrong-type"),
@@ -98,11 +116,17 @@ def test_the_future_is_named(home: Home) -> None:
     found = saved(home)
     path = home.bottle(found.slug).metadata
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
-    assert store.read(home, found.slug) == Broken(found.slug, "metadata.json: schema 2, but this version reads 1")
+    assert store.read(home, found.slug) == Broken(
+        found.slug, "metadata.json: schema 2, but this version reads 1"
+    )
 
 
 def test_unreadable_or_missing_metadata_is_a_broken_row(home: Home) -> None:
-    for name, make in (("a", Path.mkdir), ("b", lambda path: path.symlink_to(path)), ("c", lambda path: None)):
+    for name, make in (
+        ("a", Path.mkdir),
+        ("b", lambda path: path.symlink_to(path)),
+        ("c", lambda path: None),
+    ):
         root = home.bottle(f"{name}-00000").root
         root.mkdir()
         make(root / "metadata.json")
@@ -128,7 +152,9 @@ def test_other_things_in_the_folder_are_left_alone(home: Home) -> None:
     assert list_slugs(home) == []
 
 
-def test_a_failed_write_leaves_the_old_content_and_nothing_else(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = saved(home)
     path = home.bottle(found.slug).metadata
     before = path.read_text()
@@ -297,7 +323,9 @@ def test_folders_that_forbid_their_own_removal_are_removed(home: Home, tmp_path:
         folder.parent.chmod(mode)
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o005:
-            pytest.skip(f"{folder} is closed to other users") if folder.parent == Path("/") else folder.chmod(0o755)
+            pytest.skip(f"{folder} is closed to other users") if folder.parent == Path("/") else folder.chmod(
+                0o755
+            )
     for path in (home.root, *home.root.rglob("*")):
         os.lchown(path, 65534, 65534)
     remover = PROCESSES.Process(target=_remove_as_nobody, args=(str(home.root), found.slug))

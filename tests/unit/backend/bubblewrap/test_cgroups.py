@@ -72,7 +72,9 @@ def test_processes_are_always_limited(tmp_path: Path, grouped: bool) -> None:
     assert len(plan.shown) == 1
 
 
-@pytest.mark.parametrize("parents", [(), (("pids", "/g"),), (("pids", "/g"), ("memory", "/g"), ("cpu", "/g"))])
+@pytest.mark.parametrize(
+    "parents", [(), (("pids", "/g"),), (("pids", "/g"), ("memory", "/g"), ("cpu", "/g"))]
+)
 def test_every_limit_that_was_asked_for_is_shown(parents: tuple[tuple[str, str], ...]) -> None:
     shown = "\n".join(plan_limits(ALL, SLUG, parents).shown)
     for words in ("100 processes", "1024 MiB memory", "1.5", "1 MiB disk", "60 s"):

@@ -38,7 +38,9 @@ FACTS = st.builds(
     anchor=NUMBERS,
     anchor_born=st.integers(min_value=0).map(str),
     cgroups=st.lists(FOLDERS, max_size=4).map(tuple),
-    rlimits=st.lists(st.tuples(st.sampled_from(["RLIMIT_CORE", "RLIMIT_DATA"]), NUMBERS), max_size=3).map(tuple),
+    rlimits=st.lists(st.tuples(st.sampled_from(["RLIMIT_CORE", "RLIMIT_DATA"]), NUMBERS), max_size=3).map(
+        tuple
+    ),
 )
 WHOLE = Facts(7, "1234", 8, "1240", ("/sys/fs/cgroup/a b",), (("RLIMIT_CORE", 0),))
 

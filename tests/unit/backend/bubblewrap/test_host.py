@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from claude_bottle.backend.bubblewrap import host
-from claude_bottle.backend.bubblewrap.host import _cgroup_parents, explain_failure, judge, observe, parse_version
+from claude_bottle.backend.bubblewrap.host import (
+    _cgroup_parents,
+    explain_failure,
+    judge,
+    observe,
+    parse_version,
+)
 from tests.support.fake_runner import fake_runner, says
 from tests.support.plans import DEBIAN, ROOT
 
@@ -39,7 +45,9 @@ def test_a_fit_host() -> None:
 @pytest.mark.parametrize(
     ("facts", "reason", "hint"),
     [
-        pytest.param(replace(DEBIAN, bwrap=None), "not installed", "apt-get install bubblewrap", id="missing"),
+        pytest.param(
+            replace(DEBIAN, bwrap=None), "not installed", "apt-get install bubblewrap", id="missing"
+        ),
         pytest.param(replace(DEBIAN, version=(0, 7, 9)), "0.7.9 cannot forbid", "0.8.0 or newer", id="old"),
         pytest.param(replace(DEBIAN, version=()), "unknown cannot forbid", "0.8.0 or newer", id="no-version"),
         pytest.param(replace(DEBIAN, setuid=True), "setuid root", "chmod u-s /usr/bin/bwrap", id="setuid"),

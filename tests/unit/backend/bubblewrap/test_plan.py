@@ -216,7 +216,9 @@ def test_a_stage_survives_its_json(stage: Stage) -> None:
 
 
 def test_the_framing_is_isolated_and_ends_before_the_inner_command() -> None:
-    argv = enter_argv("/srv/package", "/srv/run", ["sh", "-c", "claude || true", "-t"], tty=True, directory="/x")
+    argv = enter_argv(
+        "/srv/package", "/srv/run", ["sh", "-c", "claude || true", "-t"], tty=True, directory="/x"
+    )
     assert argv[1:4] == ["-I", "-S", "-c"]
     assert argv[-4:] == ["sh", "-c", "claude || true", "-t"]
     assert argv[argv.index("--") - 4 : argv.index("--")] == ["/srv/run", "-t", "-w", "/x"]

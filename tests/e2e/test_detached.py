@@ -48,7 +48,7 @@ def test_start_prints_the_slug_and_nothing_else(anyone: Cli, idle: ScriptedModel
     assert cli("list").ok().text == f"bubblewrap\t{slug}\t{cli.agent}\tegress,firewall\n"
     assert cli.inside(slug, "cat adder.py; id -un; pwd").ok().text.endswith("node\n/home/node/workspace\n")
     cli("stop", slug).ok()
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_list_as_json_has_a_schema_and_the_same_values(shared: tuple[Cli, str]) -> None:
@@ -168,7 +168,7 @@ def test_diff_and_pull_while_it_runs_and_after_it_was_stopped(bottle: tuple[Cli,
     assert cli.git("log", "--format=%s", branch) == "Two\nOne\nStart"
     assert "\n+# one\n+# two\n" in cli("diff", slug).ok().text
     assert cli.slugs() == []
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_a_ref_of_what_was_not_committed_goes_when_it_is_committed(bottle: tuple[Cli, str]) -> None:
@@ -188,7 +188,7 @@ def test_stop_can_be_said_twice(bottle: tuple[Cli, str]) -> None:
     assert f"{slug} was not running" in cli("stop", slug).ok().talk
     assert cli.preserved() == [slug]
     assert cli("exec", slug, "--", "true").failed(1, f"{slug} is not running", f"claude-bottle pull {slug}")
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_of_several_slugs_a_wrong_one_does_not_keep_the_others_running(bottle: tuple[Cli, str]) -> None:
@@ -223,7 +223,7 @@ def test_the_work_of_a_bottle_whose_keeper_was_killed_is_not_lost(bottle: tuple[
     cli("stop", slug).ok()
     cli("stop", slug).ok()
     cli("pull", slug).ok()
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_dead_work_comes_back_without_the_agent_its_key_or_its_model(bottle: tuple[Cli, str]) -> None:
@@ -237,7 +237,7 @@ def test_dead_work_comes_back_without_the_agent_its_key_or_its_model(bottle: tup
     assert cli("pull", slug).ok().rows
     cli.key = ""
     assert cli("pull", slug).ok().rows
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_a_repository_that_is_gone_keeps_the_work_in_the_state(bottle: tuple[Cli, str]) -> None:

@@ -87,7 +87,7 @@ def test_an_agent_fixes_the_test_and_only_its_commit_comes_back(anyone: Cli) -> 
     assert "Add instead of subtracting" in transcript.read_text()
     decisions = [json.loads(line) for line in (archive / "decisions.jsonl").read_text().splitlines()]
     assert {"api.anthropic.com"} <= {decision.get("host") for decision in decisions}
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_the_server_sees_the_real_key_and_the_bottle_only_a_placeholder(anyone: Cli) -> None:
@@ -208,7 +208,7 @@ def test_what_claude_could_not_do_is_its_status_and_the_state_is_preserved(cli: 
     assert "Traceback" not in done.talk
     assert cli.preserved() == [answer["slug"]]
     assert (cli.home / "archive" / answer["slug"] / "decisions.jsonl").exists()
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_a_run_ends_when_its_time_is_over(cli: Cli) -> None:
@@ -219,7 +219,7 @@ def test_a_run_ends_when_its_time_is_over(cli: Cli) -> None:
     done.failed(1, "claude did not end within 2 s")
     (slug,) = cli.preserved()
     assert f"claude-bottle pull {slug}" in done.talk
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 def test_a_run_that_is_interrupted_hands_over_what_there_is(cli: Cli) -> None:
@@ -235,7 +235,7 @@ def test_a_run_that_is_interrupted_hands_over_what_there_is(cli: Cli) -> None:
     assert b"Traceback" not in err
     (slug,) = cli.preserved()
     assert cli.git("show", f"refs/bottles/{slug}/uncommitted:kept.txt") == "kept"
-    cli.assert_nothing_runs()
+    cli.assert_nothing_is_left()
 
 
 @pytest.mark.parametrize("time", ["0", "-1", "1.5h", "soon", "", "1d", "²"])

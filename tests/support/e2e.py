@@ -277,6 +277,10 @@ class Cli:
         return [*(f"{pid}: {what}" for pid, what in self._processes()), *self._groups()]
 
     def assert_nothing_runs(self) -> None:
+        eventually(lambda: self.processes("") == [], lambda: "\n".join(self.leftovers()))
+
+    def assert_nothing_is_left(self) -> None:
+        """No process and no control group, which a killed keeper leaves for the next `stop`."""
         eventually(lambda: not self.leftovers(), lambda: "\n".join(self.leftovers()))
 
     def _processes(self) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from claude_bottle.backend.bubblewrap import linux
 from claude_bottle.backend.bubblewrap.stage import Stage, enter_stage
 
-ANCHOR = ("/bin/sh", "-c", "echo; exec cat")  # says when it is up, then waits for its input to end
+_READY = b"ready\n"
+ANCHOR = ("/bin/sh", "-c", "echo ready; exec cat")  # says when it is up, then waits for its input to end
 _READY_SECONDS = 20
 
 
@@ -34,7 +36,10 @@ class Bottle:
 def spawn_bottle(
     bwrap: str, arguments: list[str], stage: Stage, cgroups: list[str], filter_path: str
 ) -> tuple[int, int, int, int]:
-    """Starts bubblewrap. Returns its process, the info pipe, the anchor's output and the anchor's input."""
+    """Starts bubblewrap. Returns its process, the info pipe, its output and the anchor's input.
+
+    All three are pipes: what stays open inside leads to nothing of the host's, not even a log.
+    """
     info_out, info_in = os.pipe()
     ready_out, ready_in = os.pipe()
     hold_out, hold_in = os.pipe()
@@ -46,7 +51,7 @@ def spawn_bottle(
             linux.die_with_parent()
             linux.set_dumpable(True)  # else its own /proc files, which name its ids, are not its own
             os.setsid()
-            for target, descriptor in ((0, hold_out), (1, ready_in)):
+            for target, descriptor in ((0, hold_out), (1, ready_in), (2, ready_in)):
                 os.dup2(descriptor, target)
             for directory in cgroups:
                 with open(os.path.join(directory, "cgroup.procs"), "w") as file:
@@ -78,21 +83,21 @@ def end_bottle(process: int) -> None:
     os.waitpid(process, 0)
 
 
-def await_bottle(process: int, info: int, ready: int, hold: int) -> Bottle:
-    """Waits until bubblewrap is set up and its anchor runs. Raises OSError when it is not to be."""
-    told = json.loads(_read_all(info, lambda data: data.rstrip().endswith(b"}")))
-    init = int(told["child-pid"])
-    _read_all(ready, lambda data: data.endswith(b"\n"))
+def await_bottle(process: int, info: int, output: int, hold: int) -> Bottle:
+    """Waits until bubblewrap is set up and its anchor runs. Raises OSError with its last words."""
+    told = _read_until(info, lambda data: data.rstrip().endswith(b"}"))
+    if told is None or _read_until(output, lambda data: data.endswith(_READY)) is None:
+        raise OSError(f"bubblewrap ended at once: {_last_words(output)}")
+    init = int(json.loads(told)["child-pid"])
     os.close(info)
-    os.close(ready)
+    os.close(output)
     with open(f"/proc/{init}/task/{init}/children") as file:
         anchor = int(file.read().split()[0])
     return Bottle(process, init, anchor, hold)
 
 
-def _read_all(descriptor: int, complete: Callable[[bytes], bool]) -> bytes:
-    import select
-
+def _read_until(descriptor: int, complete: Callable[[bytes], bool]) -> bytes | None:
+    """None where the other side closed before. What it said then stands in the log."""
     data, deadline = b"", time.monotonic() + _READY_SECONDS
     while not complete(data):
         poll = select.poll()
@@ -101,9 +106,18 @@ def _read_all(descriptor: int, complete: Callable[[bytes], bool]) -> bytes:
             raise OSError("bubblewrap did not come up in time")
         part = os.read(descriptor, 4096)
         if not part:
-            raise OSError("bubblewrap ended at once; its last words are in the log")
+            os.write(2, data)
+            return None
         data += part
     return data
+
+
+def _last_words(output: int) -> str:
+    words = b""
+    while part := os.read(output, 4096):
+        words += part
+    os.write(2, words)
+    return words.decode(errors="replace").strip().rpartition("\n")[2] or "its last words are in the log"
 
 
 def open_listeners(init: int, addresses: dict[str, tuple[str, int]]) -> dict[str, socket.socket]:

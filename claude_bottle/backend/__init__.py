@@ -45,11 +45,8 @@ def get_bottle_backend(
     """
     import os
 
-    chosen = (
-        name
-        or (os.environ if environment is None else environment).get("CLAUDE_BOTTLE_BACKEND")
-        or configured
-    )
+    variables = os.environ if environment is None else environment
+    chosen = name if name is not None else variables.get("CLAUDE_BOTTLE_BACKEND") or configured
     if chosen is not None:
         if chosen not in _BACKENDS:
             raise UsageError(f"there is no backend {chosen!r}", f"known: {', '.join(_BACKENDS)}")

@@ -34,13 +34,11 @@ def usage() -> str:
 def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help", "help"):
-        sys.stdout.write(usage() + "\n")
-        return 0 if given else 2
+        return _put(usage()) if given else _put(usage()) or 2
     if given[0] in ("-V", "--version", "version"):
         from claude_bottle import __version__
 
-        sys.stdout.write(f"claude-bottle {__version__}\n")
-        return 0
+        return _put(f"claude-bottle {__version__}")
     if given[0] not in COMMANDS:
         return _unknown(given[0])
     from importlib import import_module
@@ -49,6 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
 
     name = _MODULES.get(given[0], given[0])
     return run_command(given[0], import_module(f"claude_bottle.cli.{name}"), given[1:])
+
+
+def _put(text: str) -> int:
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError:
+        give_up_output()
+        return 1
+    return 0
+
+
+def give_up_output() -> None:
+    """Nobody takes what is written: what waits still must not be tried again at the end."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unknown(name: str) -> int:

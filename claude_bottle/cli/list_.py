@@ -20,7 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
     import os
-    from pathlib import Path
 
     from claude_bottle.operations.agents import active, declared, preserved
     from claude_bottle.state.paths import home_from
@@ -31,7 +30,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     elif options.what == "preserved":
         rows, warnings = preserved(home)
     else:
-        rows, warnings = declared(home, Path.cwd(), options.what)
+        from claude_bottle.operations.context import working_folder
+
+        rows, warnings = declared(home, working_folder(), options.what)
     for warning in warnings:
         screen.say(warning)
     if options.json:

@@ -7,12 +7,12 @@ once.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from types import FrameType, ModuleType
 from typing import NoReturn
 
+from claude_bottle.cli import give_up_output
 from claude_bottle.cli.screen import Screen
 from claude_bottle.errors import EXIT_FAILED, EXIT_USAGE, BottleError
 
@@ -44,10 +44,7 @@ def run_command(name: str, module: ModuleType, arguments: list[str]) -> int:
     for number in _ENDING:
         signal.signal(number, _raise_ended)
     try:
-        own, rest = module.split(arguments) if hasattr(module, "split") else (arguments, [])
-        options = parser.parse_args(own)
-        options.rest = rest
-        status = int(module.run(options, screen))
+        status = _run(module, parser, arguments, screen)
         sys.stdout.flush()
         return status
     except BottleError as error:
@@ -57,15 +54,35 @@ def run_command(name: str, module: ModuleType, arguments: list[str]) -> int:
         screen.say(f"ended by signal {ended.status - 128}")
         return ended.status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody listens: nothing is left to say
+        give_up_output()
         return EXIT_FAILED
     except OSError as error:
+        if not _can_flush():
+            give_up_output()
         screen.error(
             BottleError(
                 f"{error.strerror or error}: {error.filename or 'the operating system refused'}", _hint(error)
             )
         )
         return EXIT_FAILED
+
+
+def _run(module: ModuleType, parser: argparse.ArgumentParser, arguments: list[str], screen: Screen) -> int:
+    own, rest = module.split(arguments) if hasattr(module, "split") else (arguments, [])
+    try:
+        options = parser.parse_args(own)
+    except SystemExit as ended:  # it has shown its help, or said what is wrong
+        return int(ended.code or 0)
+    options.rest = rest
+    return int(module.run(options, screen))
+
+
+def _can_flush() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

@@ -37,4 +37,14 @@ def reading_context() -> Context:
     from claude_bottle.proc import SystemRunner
     from claude_bottle.state.paths import home_from
 
-    return Context(home_from(os.environ), SystemRunner(), os.environ, Path.cwd())
+    return Context(home_from(os.environ), SystemRunner(), os.environ, working_folder())
+
+
+def working_folder() -> Path:
+    """Raises BottleError where it was removed meanwhile."""
+    from claude_bottle.errors import BottleError
+
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise BottleError("the folder that you are in is gone", "cd to another one") from error

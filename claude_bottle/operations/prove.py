@@ -49,14 +49,22 @@ def prove(
 
 def _questions(policy: Policy, authority: str, secret_values: tuple[str, ...]) -> dict[str, object]:
     salt = secrets.token_hex(16)
-    home = Path.home()
-    found = home.stat()
     exact = [route for route in policy.routes if route.inspect and not route.host.startswith("*")]
     return {
         "gate": ["127.0.0.1", GATE_PORT],
         "allowed": {"host": exact[0].host, "port": exact[0].ports[0]} if exact else None,
         "authority": authority,
-        "home": {"path": str(home), "device": found.st_dev, "inode": found.st_ino},
+        "home": _home(),
         "salt": salt,
         "secrets": [salted(salt, value) for value in secret_values],
     }
+
+
+def _home() -> dict[str, object]:
+    """The operator's home as it must not be seen inside; one that is not there cannot be."""
+    path = Path.home()
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return {"path": str(path), "device": -1, "inode": -1}
+    return {"path": str(path), "device": found.st_dev, "inode": found.st_ino}

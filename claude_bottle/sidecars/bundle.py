@@ -46,7 +46,6 @@ class Bundle:
         self._spec = spec
         self._log = DecisionLog(spec.decisions)
         self._envoy = envoy
-        self._folder = os.getcwd()
         self._deaths: list[float] = []
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -105,7 +104,7 @@ class Bundle:
         deadline = asyncio.get_running_loop().time() + _ENVOY_SECONDS
         while not _answers(LISTENER_SOCKET):
             if self._envoy.status is not None or asyncio.get_running_loop().time() > deadline:
-                raise BottleError("Envoy did not start", f"its log: {self._folder}/{ENVOY_LOG}")
+                raise BottleError(f"Envoy did not start: {_last_line(ENVOY_LOG)}", "try it: envoy --version")
             await asyncio.sleep(0.003)
 
     def _envoy_ended(self) -> None:
@@ -135,3 +134,13 @@ def _answers(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def _last_line(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror}"
+    return lines[-1] if lines else "it said nothing"

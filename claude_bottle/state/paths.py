@@ -91,20 +91,23 @@ def home_from(environment: Mapping[str, str]) -> Home:
 def open_home(home: Home) -> Home:
     """Makes the folders where they are missing. Raises BottleError where they cannot be private."""
     try:
-        for folder in (home.root, *(home.root / name for name in _FOLDERS)):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = home.root.stat()
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(home.root)
+        for name in _FOLDERS:
+            (home.root / name).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise BottleError(
             f"cannot use {home.root}: {error.strerror}", "set CLAUDE_BOTTLE_HOME to another folder"
         ) from error
-    if found.st_uid != os.geteuid():
-        raise BottleError(
-            f"{home.root} belongs to another user", "set CLAUDE_BOTTLE_HOME to a folder of your own"
-        )
-    if found.st_mode & 0o077:
-        home.root.chmod(0o700)
     return home
+
+
+def _make_private(root: Path) -> None:
+    found = root.stat()
+    if found.st_uid != os.geteuid():
+        raise BottleError(f"{root} belongs to another user", "set CLAUDE_BOTTLE_HOME to a folder of your own")
+    if found.st_mode & 0o077:
+        root.chmod(0o700)
 
 
 def new_slug(agent: str) -> str:

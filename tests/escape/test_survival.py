@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 
 from claude_bottle.operations.launch import Launched
 from tests.support.bottles import World, python_inside
 from tests.support.keepers import keeper_of, kill
-from tests.support.processes import alive, descendants, eventually
+from tests.support.processes import alive, command_of, descendants, eventually, parent_of
 
 # The first process of the bottle ends with its parent, since it asked for that itself: prctl(2), PR_SET_PDEATHSIG.
 # It is of the same user and can thus be traced, and be made to take it back.
@@ -63,8 +65,12 @@ def stubborn(launched: Launched) -> dict[int, str]:
 
 
 @pytest.fixture
-def launched(world: World) -> Launched:
-    return world.launch()
+def launched(world: World) -> Iterator[Launched]:
+    launched = world.launch()
+    everything = descendants(keeper_of(launched))
+    yield launched
+    for pid in alive(everything):  # a test that has failed leaves nothing
+        kill(pid)
 
 
 def test_a_stubborn_program_ends_when_the_bottle_is_stopped(launched: Launched) -> None:
@@ -78,3 +84,32 @@ def test_a_stubborn_program_ends_when_the_keeper_is_killed(launched: Launched) -
     kill(keeper_of(launched))
     assert eventually(lambda: not alive(everything)), alive(everything)
     launched.bottle.stop()
+
+
+def test_what_survives_even_the_guard_ends_at_the_next_stop(launched: Launched) -> None:
+    everything = stubborn(launched)
+    keeper = keeper_of(launched)
+    guards = [pid for pid in everything if parent_of(pid) == keeper and command_of(pid) == "claude-bottle"]
+    assert len(guards) == 1
+    os.kill(keeper, signal.SIGSTOP)  # else it would see its guard end
+    kill(guards[0])
+    kill(keeper)
+    assert eventually(lambda: keeper not in alive(everything))
+    launched.bottle.stop()
+    assert eventually(lambda: not alive(everything)), alive(everything)
+
+
+def test_a_bottle_without_its_guard_ends(launched: Launched) -> None:
+    everything = descendants(keeper_of(launched))
+    keeper = keeper_of(launched)
+    (guard,) = [pid for pid in everything if parent_of(pid) == keeper and command_of(pid) == "claude-bottle"]
+    kill(guard)
+    assert eventually(lambda: not alive(everything)), alive(everything)
+
+
+def test_the_guard_holds_nothing_of_the_keepers(launched: Launched) -> None:
+    keeper = keeper_of(launched)
+    (guard,) = [pid for pid in descendants(keeper) if parent_of(pid) == keeper and command_of(pid) == "claude-bottle"]
+    held = {os.readlink(f"/proc/{guard}/fd/{name}").partition(":")[0] for name in os.listdir(f"/proc/{guard}/fd")}
+    assert held == {"pipe", "anon_inode"}
+    assert len(os.listdir(f"/proc/{guard}/fd")) == 2

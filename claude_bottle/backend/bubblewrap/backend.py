@@ -100,5 +100,7 @@ class BubblewrapBackend(BottleBackend):
 
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.bubblewrap.cgroups import remains, remove
+        from claude_bottle.backend.bubblewrap.guard import end_remains
 
+        end_remains(str(paths.run))
         remove(remains(metadata.slug))

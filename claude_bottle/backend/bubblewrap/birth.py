@@ -1,7 +1,8 @@
 """How a bottle comes to life: bubblewrap is started, and sockets are opened inside its network.
 
 Invariant: the bottle ends when the process that started it does, whatever ends that process: its programs
-lose their parent (PR_SET_PDEATHSIG) and its anchor its input.
+lose their parent (PR_SET_PDEATHSIG) and its anchor its input; and the guard is there, should an agent have
+made them not to mind.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend.bubblewrap.guard import kill_and_wait
 from claude_bottle.backend.bubblewrap.stage import Stage, enter_stage
 
 _READY = b"ready\n"
-ANCHOR = ("/bin/sh", "-c", "echo ready; exec cat")  # says when it is up, then waits for its input to end
+# Says when it is up, then waits for its input to end. No exec: its environment could not be read meanwhile.
+ANCHOR = ("/bin/sh", "-c", "echo ready; read end")
 _READY_SECONDS = 20
 
 
@@ -29,6 +32,7 @@ class Bottle:
 
     process: int
     init: int
+    init_pidfd: int
     anchor: int
     hold: int  # the bottle ends when this descriptor closes
 
@@ -77,8 +81,10 @@ def _memory_file(name: str, content: bytes) -> int:
     return descriptor
 
 
-def end_bottle(process: int) -> None:
-    """Kills bubblewrap, and with it everything inside."""
+def end_bottle(process: int, bottle: Bottle | None) -> None:
+    """Kills bubblewrap and everything inside."""
+    if bottle is not None:
+        kill_and_wait(bottle.init_pidfd)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
 
@@ -89,11 +95,12 @@ def await_bottle(process: int, info: int, output: int, hold: int) -> Bottle:
     if told is None or _read_until(output, lambda data: data.endswith(_READY)) is None:
         raise OSError(f"bubblewrap ended at once: {_last_words(output)}")
     init = int(json.loads(told)["child-pid"])
+    init_pidfd = os.pidfd_open(init)
     os.close(info)
     os.close(output)
     with open(f"/proc/{init}/task/{init}/children") as file:
         anchor = int(file.read().split()[0])
-    return Bottle(process, init, anchor, hold)
+    return Bottle(process, init, init_pidfd, anchor, hold)
 
 
 def _read_until(descriptor: int, complete: Callable[[bytes], bool]) -> bytes | None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.bubblewrap import entry
 from claude_bottle.backend.bubblewrap.argv import enter_argv
+from claude_bottle.backend.bubblewrap.guard import end_remains
 from claude_bottle.backend.bubblewrap.keeper_process import PACKAGE_ROOT, KeeperProcess
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Result, Runner
@@ -65,10 +66,12 @@ def stop_keeper(run: str) -> None:
     """Asks the keeper to end, then insists. Raises BottleError if it is there still."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not _signal_holder(run, number):
+            end_remains(run)
             return
         deadline = time.monotonic() + _STOP_SECONDS
         while time.monotonic() < deadline:
             if entry.lock_holder(run) == 0:
+                end_remains(run)
                 return
             time.sleep(0.005)
     raise BottleError("the bottle's keeper does not end", f"its process is {entry.lock_holder(run)}")

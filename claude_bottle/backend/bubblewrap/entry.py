@@ -122,6 +122,11 @@ def parse(text: str) -> Facts:
 def read_facts(run: str) -> Facts:
     if lock_holder(run) == 0:
         raise NotRunning("its keeper is gone")
+    return read_entry(run)
+
+
+def read_entry(run: str) -> Facts:
+    """What was written down, whoever lives still."""
     try:
         return parse(_read(os.path.join(run, ENTRY)).decode())
     except FileNotFoundError as error:

@@ -27,6 +27,7 @@ from claude_bottle.backend.bubblewrap.birth import (
     open_listeners,
     spawn_bottle,
 )
+from claude_bottle.backend.bubblewrap.guard import post_guard
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
 
@@ -121,12 +122,14 @@ class Keeper:
             self._spec["cgroups"],
             self._spec["filter"],
         )
+        bottle = None
         try:
             await bundle.start_behind()
             self._say.step("sidecars")
             bottle = await_bottle(*started)
             self._say.step("bottle")
             loop.add_reader(os.pidfd_open(bottle.process), self._end, "the bottle ended")
+            loop.add_reader(post_guard(bottle.init_pidfd), self._end, "its guard ended")
             bundle.open_gate(
                 open_listeners(bottle.init, {"egress": ("127.0.0.1", self._spec["port"])})["egress"]
             )
@@ -138,7 +141,7 @@ class Keeper:
                 loop.call_later(self._spec["wall_time"], self._end, "its wall time is over")
             return str(await self._over)
         finally:
-            end_bottle(started[0])
+            end_bottle(started[0], bottle)
             bundle.close()
 
     def _hear(self) -> None:

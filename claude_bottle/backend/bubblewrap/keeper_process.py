@@ -47,8 +47,9 @@ class KeeperProcess:
         try:
             _pipe(self._process.stdin).write(line + b"\n")
             _pipe(self._process.stdin).flush()
-        except BrokenPipeError as error:
-            raise BottleError(f"the keeper ended too early: {self._last_words()}") from error
+        except BrokenPipeError:
+            while True:  # until it raises: it has said why it ended, or its output ends
+                self._next(_START_SECONDS)
 
     def await_ready(self, progress: Progress) -> None:
         """Passes on each step. Raises BottleError with the keeper's own reason."""
@@ -82,7 +83,7 @@ class KeeperProcess:
     def _last_words(self) -> str:
         """What it said before it had a log."""
         lines = os.pread(self._early_words, 65536, 0).decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "without a word; see the bottle's log"
+        return lines[-1] if lines else "without a word"
 
     def keep(self) -> None:
         self._tell(b"keep")

@@ -135,6 +135,7 @@ def _own(facts: HostFacts) -> tuple[Mount, ...]:
     return (
         Mount("tmpfs", "/dev/shm", str(_SHM_BYTES)),
         *(Mount("ro-bind", f"/proc/{name}", "/dev/null") for name in facts.masked),
+        Mount("ro-bind", "/proc/sys", "/proc/sys"),  # those of its own namespaces could be written else
         Mount("tmpfs", "/run", str(_RUN_BYTES)),
         Mount("dir", "/var"),
         Mount("symlink", "/var/tmp", "/tmp"),

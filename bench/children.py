@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 COMMAND = str(ROOT / ".venv" / "bin" / "claude-bottle")
 _PATIENCE = 60.0
-_GRACE = 15.0
+_GRACE = 15.0  # from being asked to end until it is made to
+_FAREWELL = 3.0  # for a helper to end by itself
 
 
 class UnmeasuredError(Exception):
@@ -145,7 +146,12 @@ def helper(name: str) -> Iterator[Helper]:
         start_new_session=True,
     )
     with ended_after(process):
-        yield Helper(process, name)
+        try:
+            yield Helper(process, name)
+        finally:
+            with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                stream_of(process.stdin).close()
+                process.wait(_FAREWELL)
 
 
 def questions() -> Iterator[dict[str, Any]]:

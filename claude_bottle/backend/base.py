@@ -10,15 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from claude_bottle.manifest.model import Limits
-from claude_bottle.policy.model import Policy
-from claude_bottle.proc import Result
-from claude_bottle.sidecars.egress.certs import CertAndKey
-from claude_bottle.state.metadata import Metadata
-from claude_bottle.state.paths import BottlePaths
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_bottle.manifest.model import Limits
+    from claude_bottle.policy.model import Policy
+    from claude_bottle.proc import Result
+    from claude_bottle.sidecars.egress.certs import CertAndKey
+    from claude_bottle.state.metadata import Metadata
+    from claude_bottle.state.paths import BottlePaths
 
 NODE_HOME = "/home/node"
 WORKSPACE = "/home/node/workspace"

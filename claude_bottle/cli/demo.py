@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--live", action="store_true", help="with your own account and the real model")
-    parser.add_argument("--backend", metavar="B", help="docker, smolmachines or bubblewrap")
+    parser.add_argument("--backend", metavar="B", help="the backend; the first that works here by default")
     parser.add_argument(
         "--script", metavar="FILE", type=Path, help="let the model follow this script (YAML or JSON)"
     )

@@ -16,9 +16,7 @@ from claude_bottle.text import plural
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--backend", metavar="B", help="docker, smolmachines or bubblewrap; the first that works by default"
-    )
+    parser.add_argument("--backend", metavar="B", help="the backend; the first that works here by default")
     parser.add_argument("--workspace", metavar="W", help="clone, overlay, copy, bind or none")
     parser.add_argument(
         "--folder", metavar="DIR", type=Path, help="make the workspace from DIR instead of this folder"

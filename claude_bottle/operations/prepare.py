@@ -212,7 +212,7 @@ def _request(
     bottle = purpose.bottle
     literal = tuple((name, value.value) for name, value in bottle.env.items() if value.kind == "literal")
     own = claude.environment(purpose.credential)
-    for name, _ in literal:
+    for name in bottle.env:
         if name in dict(own):
             raise UsageError(f"env {name} is claude-bottle's own", "choose another name")
     return BottleRequest(

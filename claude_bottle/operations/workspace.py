@@ -62,7 +62,8 @@ class WorkspacePlan:
             )
         if self.mode == "bind":
             notes.append(
-                "bind: what the agent writes is on the host at once, .git/hooks and .git/config included"
+                "bind: what it writes is on the host at once, .git/hooks and .git/config too, "
+                "and sockets in the folder can be reached"
             )
         if self.mode == "none" and repository is None:
             notes.append(

@@ -54,7 +54,7 @@ def create(home: Home, agent: str) -> str:
         except FileExistsError:
             continue
         return slug
-    raise BottleError(f"no free name for agent {agent}", "remove old bottles: claude-bottle cleanup")
+    raise BottleError(f"no free name for agent {agent}", f"remove old state folders in {home.state}")
 
 
 def save(home: Home, metadata: Metadata) -> None:
@@ -103,14 +103,29 @@ def remove(paths: BottlePaths) -> None:
 
 @contextlib.contextmanager
 def locked(paths: BottlePaths) -> Iterator[None]:
-    """One process at a time starts, stops or settles a bottle; the others wait. Not to be nested."""
-    descriptor = os.open(
-        paths.root.with_name(f".{paths.root.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
+    """One process at a time starts, stops or settles a bottle; the others wait. Not to be nested.
+
+    The lock file goes with the state folder; who has waited for one that is gone takes the new one.
+    """
+    path = paths.root.with_name(f".{paths.root.name}.lock")
+    descriptor = _take(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        if not paths.root.exists():
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass  # removed while this process waited
         os.close(descriptor)
 
 

@@ -37,7 +37,9 @@ def anyone(request: pytest.FixtureRequest, claude_binary: Path, envoy_binary: Pa
     yield from operator(claude_binary, envoy_binary, uid=ORDINARY, command=python_main(python))
 
 
-def operator(claude: Path, envoy: Path, uid: int | None = None, command: tuple[str, ...] | None = None) -> Iterator[Cli]:
+def operator(
+    claude: Path, envoy: Path, uid: int | None = None, command: tuple[str, ...] | None = None
+) -> Iterator[Cli]:
     # pytest's own tmp_path can be entered by nobody else.
     with tempfile.TemporaryDirectory(prefix="claude-bottle-e2e-") as folder:
         os.chmod(folder, 0o755)
@@ -53,10 +55,20 @@ def python_of(uid: int) -> str | None:
     """An interpreter that runs this checkout, with this environment's packages, as that user."""
     for python in (sys.executable, "/usr/bin/python3"):
         *start, main = python_main(python)[:4]
-        probing = [*start, main.replace("from claude_bottle", "import cryptography.x509, yaml; from claude_bottle", 1)]
+        probing = [
+            *start,
+            main.replace("from claude_bottle", "import cryptography.x509, yaml; from claude_bottle", 1),
+        ]
         with suppress(OSError):
             done = subprocess.run(
-                [*probing, "--version"], user=uid, group=uid, extra_groups=[], cwd="/", env={}, capture_output=True, check=False
+                [*probing, "--version"],
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                cwd="/",
+                env={},
+                capture_output=True,
+                check=False,
             )
             if done.returncode == 0:
                 return python

@@ -57,7 +57,12 @@ def test_list_as_json_has_a_schema_and_the_same_values(shared: tuple[Cli, str]) 
     (row,) = listed["active"]
     assert (listed["schema"], listed["warnings"]) == (1, [])
     assert row.pop("started_at") > 0
-    assert row == {"backend": "bubblewrap", "slug": slug, "agent": cli.agent, "services": ["egress", "firewall"]}
+    assert row == {
+        "backend": "bubblewrap",
+        "slug": slug,
+        "agent": cli.agent,
+        "services": ["egress", "firewall"],
+    }
 
 
 def test_bottles_are_listed_by_their_start(shared: tuple[Cli, str]) -> None:
@@ -73,7 +78,10 @@ def test_exec_is_a_pipe_to_the_command(shared: tuple[Cli, str]) -> None:
     every_byte = bytes(range(256)) * 4096
     done = cli.inside(slug, "cat; echo talk >&2; exit 7", stdin=every_byte)
     assert (done.status, done.out, done.err) == (7, every_byte, b"talk\n")
-    assert cli("exec", slug, "--", "printf", "%s|", "a b", "$HOME", "*", "-x", "--", "").text == "a b|$HOME|*|-x|--||"
+    assert (
+        cli("exec", slug, "--", "printf", "%s|", "a b", "$HOME", "*", "-x", "--", "").text
+        == "a b|$HOME|*|-x|--||"
+    )
     assert cli("exec", "-w", "/tmp", slug, "pwd").text == "/tmp\n"
     assert cli("exec", slug, "-w", "/tmp", "pwd").text == "/tmp\n"
     assert cli.inside(slug, "kill -TERM $$").status == 143
@@ -81,20 +89,37 @@ def test_exec_is_a_pipe_to_the_command(shared: tuple[Cli, str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--"], [], ["-t", "--", "true"]])
-def test_exec_needs_a_command_and_a_terminal_where_one_is_asked_for(shared: tuple[Cli, str], arguments: list[str]) -> None:
+def test_exec_needs_a_command_and_a_terminal_where_one_is_asked_for(
+    shared: tuple[Cli, str], arguments: list[str]
+) -> None:
     cli, slug = shared
     cli("exec", slug, *arguments).failed(2)
 
 
-@pytest.mark.parametrize("command", [["exec", "SLUG", "--", "true"], ["stop", "SLUG"], ["pull", "SLUG"], ["diff", "SLUG"], ["logs", "SLUG"]])
-def test_a_slug_that_is_not_there_is_exit_3_with_the_nearest(shared: tuple[Cli, str], command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [["exec", "SLUG", "--", "true"], ["stop", "SLUG"], ["pull", "SLUG"], ["diff", "SLUG"], ["logs", "SLUG"]],
+)
+def test_a_slug_that_is_not_there_is_exit_3_with_the_nearest(
+    shared: tuple[Cli, str], command: list[str]
+) -> None:
     cli, slug = shared
     wrong = f"{slug[:-1]}{'a' if slug[-1] != 'a' else 'b'}"
     done = cli(*(wrong if word == "SLUG" else word for word in command))
     done.failed(3, wrong, f"did you mean {slug}?")
 
 
-HOSTILE = ["a\nb", "tab\tb", "\x1b]2;title\x07", "../../etc", "'quoted'", '"', "", "x" * 5000, "\N{RIGHT-TO-LEFT OVERRIDE}abc-12345"]
+HOSTILE = [
+    "a\nb",
+    "tab\tb",
+    "\x1b]2;title\x07",
+    "../../etc",
+    "'quoted'",
+    '"',
+    "",
+    "x" * 5000,
+    "\N{RIGHT-TO-LEFT OVERRIDE}abc-12345",
+]
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, b"caf\xe9", "-dash", "--", "a-\nbcde"], ids=ascii)
@@ -138,7 +163,10 @@ def test_logs_follow_until_they_are_interrupted(shared: tuple[Cli, str]) -> None
 
 def test_hostile_lines_cannot_reach_the_terminal_from_the_logs(shared: tuple[Cli, str]) -> None:
     cli, slug = shared
-    cli.inside(slug, r"printf 'CONNECT \033]2;owned\007.example.org:443 HTTP/1.1\r\n\r\n' | nc -w 2 127.0.0.1 9099 || true")
+    cli.inside(
+        slug,
+        r"printf 'CONNECT \033]2;owned\007.example.org:443 HTTP/1.1\r\n\r\n' | nc -w 2 127.0.0.1 9099 || true",
+    )
     script = "import socket; s = socket.create_connection(('127.0.0.1', 9099)); s.sendall(b'CONNECT \\x1b]2;owned\\x07:443 HTTP/1.1\\r\\n\\r\\n'); s.recv(99)"
     cli("exec", slug, "--", "python3", "-c", script).ok()
     for service in ("decisions", "requests", "envoy", "bundle"):
@@ -158,7 +186,9 @@ def test_diff_and_pull_while_it_runs_and_after_it_was_stopped(bottle: tuple[Cli,
     assert cli("diff", slug, "--stat").ok().text.splitlines()[0].split() == ["adder.py", "|", "2", "++"]
     branch, uncommitted = f"refs/bottles/{slug}/heads/bottle/{slug}", f"refs/bottles/{slug}/uncommitted"
     first = cli("pull", slug).ok().rows
-    assert {ref: cli.git("rev-parse", ref) for ref in (branch, uncommitted)} == {ref: commit for commit, ref in first}
+    assert {ref: cli.git("rev-parse", ref) for ref in (branch, uncommitted)} == {
+        ref: commit for commit, ref in first
+    }
 
     cli.inside(slug, f"{COMMIT} Two").ok()
     cli("stop", slug).ok()

@@ -58,7 +58,9 @@ def test_a_start_that_is_killed_leaves_a_working_bottle_or_none(cli: Cli, idle: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_start_that_is_interrupted_undoes_what_it_did(cli: Cli, idle: ScriptedModel, number: signal.Signals) -> None:
+def test_a_start_that_is_interrupted_undoes_what_it_did(
+    cli: Cli, idle: ScriptedModel, number: signal.Signals
+) -> None:
     cli.repository()
     cli.manifest(idle.url)
     with cli.begun("start", cli.agent, "--detach", "--yes") as process:
@@ -74,7 +76,9 @@ def test_a_start_that_is_interrupted_undoes_what_it_did(cli: Cli, idle: Scripted
 
 
 @pytest.mark.parametrize("victim", ["keeper", "envoy", "bwrap"])
-def test_when_a_part_of_a_bottle_dies_the_bottle_holds_or_ends(cli: Cli, idle: ScriptedModel, victim: str) -> None:
+def test_when_a_part_of_a_bottle_dies_the_bottle_holds_or_ends(
+    cli: Cli, idle: ScriptedModel, victim: str
+) -> None:
     cli.repository()
     cli.manifest(idle.url)
     slug = cli.start()
@@ -101,7 +105,13 @@ def test_a_hundred_commands_at_once_find_the_same_bottle(cli: Cli, idle: Scripte
     cli.inside(slug, "echo '# mine' >> adder.py").ok()
     from concurrent.futures import ThreadPoolExecutor
 
-    commands = [["list"], ["exec", slug, "--", "true"], ["pull", slug], ["list", "preserved"], ["diff", slug]] * 5
+    commands = [
+        ["list"],
+        ["exec", slug, "--", "true"],
+        ["pull", slug],
+        ["list", "preserved"],
+        ["diff", slug],
+    ] * 5
     commands[12:12] = [["stop", slug]]
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda command: (command, cli(*command)), commands))

@@ -30,7 +30,10 @@ def ready(cli: Cli, idle: ScriptedModel) -> Cli:
 
 def assert_untouched(cli: Cli) -> None:
     cli.assert_nothing_is_left()
-    assert not cli.state.exists() or [path for path in cli.state.iterdir() if not path.name.startswith(".")] == []
+    assert (
+        not cli.state.exists()
+        or [path for path in cli.state.iterdir() if not path.name.startswith(".")] == []
+    )
     assert cli.git("for-each-ref", "refs/bottles") == ""
 
 
@@ -49,7 +52,14 @@ def test_every_error_of_a_manifest_is_told_with_its_place(ready: Cli) -> None:
     done.failed(2)
     places = re.findall(r"(?:^claude-bottle: |^  )(\S+\.md:\d+:\d+): ", done.talk, re.MULTILINE)
     assert len(places) == 6, done.talk
-    expected = [("wrong.md", 2), ("wrong.md", 4), ("wrong.md", 5), ("wrong.md", 7), ("lost.md", 2), ("open.md", 4)]
+    expected = [
+        ("wrong.md", 2),
+        ("wrong.md", 4),
+        ("wrong.md", 5),
+        ("wrong.md", 7),
+        ("lost.md", 2),
+        ("open.md", 4),
+    ]
     found = sorted((Path(place.split(":")[0]).name, int(place.split(":")[1])) for place in places)
     assert found == sorted(expected), done.talk
     for hint in ('did you mean "egress"?', 'did you mean "dev"?'):
@@ -68,7 +78,10 @@ def test_without_any_agent_the_way_on_is_init(cli: Cli) -> None:
     cli.repository()
     cli("start", "developer", *START).failed(3, "claude-bottle init")
     written = cli("init").ok().text.splitlines()
-    assert [str(Path(line).relative_to(cli.home)) for line in written] == ["bottles/dev.md", "agents/developer.md"]
+    assert [str(Path(line).relative_to(cli.home)) for line in written] == [
+        "bottles/dev.md",
+        "agents/developer.md",
+    ]
     again = cli("init").ok()
     assert (again.out, again.talk.count("kept as it is")) == (b"", 2)
     cli("start", "developer", "--dry-run").ok()
@@ -77,8 +90,12 @@ def test_without_any_agent_the_way_on_is_init(cli: Cli) -> None:
     assert_untouched(cli)
 
 
-@pytest.mark.parametrize("setting", ["image: debian:12", "packages: [jq]", "git: {repos: {a: {url: https://example.org/a}}}"])
-def test_a_setting_that_would_have_no_effect_is_refused(ready: Cli, idle: ScriptedModel, setting: str) -> None:
+@pytest.mark.parametrize(
+    "setting", ["image: debian:12", "packages: [jq]", "git: {repos: {a: {url: https://example.org/a}}}"]
+)
+def test_a_setting_that_would_have_no_effect_is_refused(
+    ready: Cli, idle: ScriptedModel, setting: str
+) -> None:
     ready.manifest(idle.url, bottle=f"{setting}\n")
     ready("start", ready.agent, *START).failed(2, "dev.md", "remove it")
     assert_untouched(ready)
@@ -171,7 +188,9 @@ def test_an_envoy_that_is_none_ends_the_start(ready: Cli, envoy: str) -> None:
 
 
 def test_without_a_terminal_start_says_what_else_there_is(ready: Cli) -> None:
-    ready("start", ready.agent, "--yes").failed(2, "claude needs a terminal", "--detach", "claude-bottle run AGENT")
+    ready("start", ready.agent, "--yes").failed(
+        2, "claude needs a terminal", "--detach", "claude-bottle run AGENT"
+    )
     ready("start", ready.agent, "--detach").failed(2, "no terminal to ask on", "--yes")
     ready("run", ready.agent, "-p", "x").failed(2, "no terminal to ask on", "--yes")
     assert_untouched(ready)
@@ -190,7 +209,9 @@ def test_without_a_terminal_start_says_what_else_there_is(ready: Cli) -> None:
         (["--no-such-option"], 2, "--no-such-option"),
     ],
 )
-def test_an_option_that_means_nothing_is_refused(ready: Cli, options: list[str], status: int, words: str) -> None:
+def test_an_option_that_means_nothing_is_refused(
+    ready: Cli, options: list[str], status: int, words: str
+) -> None:
     ready("start", ready.agent, *START, *options).failed(status, words)
     assert_untouched(ready)
 
@@ -291,7 +312,9 @@ def test_a_home_of_another_user_is_refused_and_left_alone(ready: Cli) -> None:
     foreign.mkdir()
     os.chown(foreign, 1500, 1500)
     for command in (["start", ready.agent, *START], ["init"]):
-        ready(*command, env={"CLAUDE_BOTTLE_HOME": str(foreign)}).failed(1, f"{foreign} belongs to another user")
+        ready(*command, env={"CLAUDE_BOTTLE_HOME": str(foreign)}).failed(
+            1, f"{foreign} belongs to another user"
+        )
     assert list(foreign.iterdir()) == []
 
 
@@ -310,7 +333,16 @@ def test_an_operator_without_a_home_folder_can_work(ready: Cli) -> None:
 def test_a_working_folder_that_is_gone_is_said(ready: Cli) -> None:
     gone = ready.root / "gone"
     gone.mkdir()
-    argv = ["sh", "-c", 'cd "$0" && rmdir "$0" && exec "$@"', str(gone), *ready.command, "start", ready.agent, *START]
+    argv = [
+        "sh",
+        "-c",
+        'cd "$0" && rmdir "$0" && exec "$@"',
+        str(gone),
+        *ready.command,
+        "start",
+        ready.agent,
+        *START,
+    ]
     done = subprocess.run(argv, env=ready.env, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr, done.stdout) == (1, False, ""), done.stderr
     assert "folder" in done.stderr
@@ -319,10 +351,22 @@ def test_a_working_folder_that_is_gone_is_said(ready: Cli) -> None:
 
 def test_a_full_output_is_an_error_not_a_silence(stopped: tuple[Cli, str]) -> None:
     cli, slug = stopped
-    for command in (["list", "preserved"], ["list", "agents"], ["diff", slug], ["logs", slug], ["info", cli.agent]):
+    for command in (
+        ["list", "preserved"],
+        ["list", "agents"],
+        ["diff", slug],
+        ["logs", slug],
+        ["info", cli.agent],
+    ):
         with open("/dev/full", "wb") as full:
             done = subprocess.run(
-                [*cli.command, *command], stdout=full, stderr=subprocess.PIPE, env=cli.env, cwd=cli.project, text=True, check=False
+                [*cli.command, *command],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env=cli.env,
+                cwd=cli.project,
+                text=True,
+                check=False,
             )
         assert (done.returncode, "No space left" in done.stderr) == (1, True), done.stderr
         assert not re.search("Traceback|Exception ignored", done.stderr), done.stderr
@@ -334,7 +378,13 @@ def test_a_reader_who_goes_away_is_no_drama(stopped: tuple[Cli, str]) -> None:
         out, into = os.pipe()
         os.close(out)
         done = subprocess.run(
-            [*cli.command, *command], stdout=into, stderr=subprocess.PIPE, env=cli.env, cwd=cli.project, text=True, check=False
+            [*cli.command, *command],
+            stdout=into,
+            stderr=subprocess.PIPE,
+            env=cli.env,
+            cwd=cli.project,
+            text=True,
+            check=False,
         )
         os.close(into)
         assert not re.search("Traceback|Exception ignored", done.stderr), done.stderr

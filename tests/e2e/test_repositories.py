@@ -24,7 +24,14 @@ def ready(cli: Cli, idle: ScriptedModel) -> Cli:
 def work_in(cli: Cli, folder: Path, *options: str, base: str = "HEAD") -> str:
     """One commit made in a bottle on this repository comes back on top of `base`; returns what git said inside."""
     slug = cli.start(*options, cwd=folder)
-    said = cli.inside(slug, f"git status --porcelain; git log --format=%s -3; echo '# mine' >> adder.py && {COMMIT} Mine").ok().text
+    said = (
+        cli.inside(
+            slug,
+            f"git status --porcelain; git log --format=%s -3; echo '# mine' >> adder.py && {COMMIT} Mine",
+        )
+        .ok()
+        .text
+    )
     stopped = cli("stop", slug, cwd=folder).ok()
     assert f"refs/bottles/{slug}/heads/bottle/{slug}" in stopped.talk
     ref = f"refs/bottles/{slug}/heads/bottle/{slug}"
@@ -89,7 +96,10 @@ def test_no_commit_yet_and_the_agents_first_one_comes_back(ready: Cli) -> None:
     ready.git("init", "-q", "-b", "main")
     write(ready.project / "there.txt", "not committed\n")
     slug = ready.start("--carry")
-    assert ready.inside(slug, "cat there.txt; git status --porcelain").ok().text == "not committed\n?? there.txt\n"
+    assert (
+        ready.inside(slug, "cat there.txt; git status --porcelain").ok().text
+        == "not committed\n?? there.txt\n"
+    )
     ready.inside(slug, f"echo first > first.txt; {COMMIT} First").ok()
     ready("stop", slug).ok()
     ref = f"refs/bottles/{slug}/heads/bottle/{slug}"
@@ -110,7 +120,9 @@ def test_no_commit_yet_and_none_made(ready: Cli) -> None:
 def test_a_bare_repository_is_no_workspace(ready: Cli) -> None:
     bare = ready.root / "bare.git"
     ready.git("init", "-q", "--bare", str(bare))
-    ready("start", ready.agent, "--detach", "--yes", "--workspace", "clone", cwd=bare).failed(2, "needs a git repository")
+    ready("start", ready.agent, "--detach", "--yes", "--workspace", "clone", cwd=bare).failed(
+        2, "needs a git repository"
+    )
     shown = ready("start", ready.agent, "--dry-run", cwd=bare).ok()
     assert "the workspace is empty: this folder is no git repository" in shown.talk
 
@@ -191,7 +203,11 @@ def test_changes_of_every_kind_are_carried_and_stay_uncommitted(ready: Cli) -> N
     (folder / "to-link").unlink()
     (folder / "to-link").symlink_to("staged")
     (folder / "to-script").chmod(0o755)
-    before = (ready.git("status", "--porcelain"), (folder / ".git" / "index").read_bytes(), ready.git("count-objects"))
+    before = (
+        ready.git("status", "--porcelain"),
+        (folder / ".git" / "index").read_bytes(),
+        ready.git("count-objects"),
+    )
 
     shown = ready("start", ready.agent, "--dry-run").ok()
     assert "uncommitted changes stay behind: --carry takes them along" in shown.talk
@@ -206,10 +222,17 @@ def test_changes_of_every_kind_are_carried_and_stay_uncommitted(ready: Cli) -> N
             "?? untracked/file",
         ]
     )
-    assert ready.inside(slug, "cat both untracked/file; readlink to-link; ls ignored").out == b"staged, then not\nuntracked\nstaged\n"
+    assert (
+        ready.inside(slug, "cat both untracked/file; readlink to-link; ls ignored").out
+        == b"staged, then not\nuntracked\nstaged\n"
+    )
     assert ready.inside(slug, "git log --format=%s").text == "Files\nStart\n"
     ready("stop", slug).ok()
-    now = (ready.git("status", "--porcelain"), (folder / ".git" / "index").read_bytes(), ready.git("count-objects"))
+    now = (
+        ready.git("status", "--porcelain"),
+        (folder / ".git" / "index").read_bytes(),
+        ready.git("count-objects"),
+    )
     assert now[:2] == before[:2]
     changed = ready.git("diff", "--name-only", "HEAD", f"refs/bottles/{slug}/uncommitted").splitlines()
     assert {"added", "deleted", "untracked/file"} <= set(changed)
@@ -227,7 +250,10 @@ def test_what_is_left_out_of_a_clone(ready: Cli) -> None:
     write(folder / ".git" / "hooks" / "post-checkout", "#!/bin/sh\ntouch sesame\n").chmod(0o755)
     slug = ready.start()
     assert ready.inside(slug, "git config --get remote.origin.url").text == "https://example.org/repo.git\n"
-    found = ready.inside(slug, "git config --list; cat .git/config; ls; grep -rl sesame . /home /tmp 2>/dev/null; ls .git/hooks 2>/dev/null")
+    found = ready.inside(
+        slug,
+        "git config --list; cat .git/config; ls; grep -rl sesame . /home /tmp 2>/dev/null; ls .git/hooks 2>/dev/null",
+    )
     assert "sesame" not in found.text
     ready.inside(slug, f"echo > x; {COMMIT} X").ok()
     assert ready.inside(slug, "git log -1 --format=%an").text == "The Operator\n"
@@ -259,7 +285,10 @@ def test_hostile_refs_and_config_of_an_agent_change_nothing_on_the_host(ready: C
     assert {ref: ready.git("rev-parse", ref) for ref in before} == before
     assert (folder / ".git" / "config").read_bytes() == config
     listed = ready.git("for-each-ref", "--format=%(refname)").splitlines()
-    assert {ref for ref in listed if not ref.startswith(f"refs/bottles/{slug}/")} == {"refs/heads/main", "refs/heads/victim"}
+    assert {ref for ref in listed if not ref.startswith(f"refs/bottles/{slug}/")} == {
+        "refs/heads/main",
+        "refs/heads/victim",
+    }
     assert f"refs/bottles/{slug}/heads/bottle/{slug}" in listed
     ready("diff", slug).ok()
     assert not list(Path("/tmp").glob("run-by-*"))

@@ -71,7 +71,9 @@ def test_an_agent_fixes_the_test_and_only_its_commit_comes_back(anyone: Cli) -> 
     assert (answer["status"], answer["preserved"], answer["problems"]) == (0, False, [])
     assert answer["decisions"]["allow"] > 0
 
-    assert cli.refs(slug) == {f"heads/bottle/{slug}": cli.git("rev-parse", f"refs/bottles/{slug}/heads/bottle/{slug}")}
+    assert cli.refs(slug) == {
+        f"heads/bottle/{slug}": cli.git("rev-parse", f"refs/bottles/{slug}/heads/bottle/{slug}")
+    }
     (work,) = answer["work"]
     tip = work["ref"]
     assert work == {"ref": f"refs/bottles/{slug}/heads/bottle/{slug}", "commit": cli.git("rev-parse", tip)}
@@ -116,7 +118,9 @@ def test_the_server_sees_the_real_key_and_the_bottle_only_a_placeholder(anyone: 
     asked = [request for request in model.requests if request.path.startswith("/v1/messages")]
     assert {request.headers.get("x-api-key") for request in asked} == {cli.key}
     assert not [value for request in asked for value in request.headers.values() if "placeholder" in value]
-    assert cli.key.encode() not in b"".join(path.read_bytes() for path in cli.root.rglob("*") if path.is_file())
+    assert cli.key.encode() not in b"".join(
+        path.read_bytes() for path in cli.root.rglob("*") if path.is_file()
+    )
 
 
 def test_no_secret_is_on_the_host_either_while_a_bottle_runs(cli: Cli, idle: ScriptedModel) -> None:
@@ -156,7 +160,9 @@ def test_the_prompt_may_come_from_standard_input(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("how", ["argument", "standard input"])
-def test_a_prompt_that_is_no_text_is_refused_before_anything_starts(cli: Cli, idle: ScriptedModel, how: str) -> None:
+def test_a_prompt_that_is_no_text_is_refused_before_anything_starts(
+    cli: Cli, idle: ScriptedModel, how: str
+) -> None:
     cli.repository()
     cli.manifest(idle.url)
     if how == "argument":

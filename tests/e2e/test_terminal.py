@@ -30,12 +30,15 @@ def prompt_box(screen: str) -> bool:
 
 def test_a_session_from_the_preflight_to_the_shells_status(cli: Cli, shell: Terminal) -> None:
     with scripted(
-        {"prompt": {"contains": "please look"}, **bash("stty size </dev/tty 2>&1 || true; echo '# mine' >> adder.py")},
+        {
+            "prompt": {"contains": "please look"},
+            **bash("stty size </dev/tty 2>&1 || true; echo '# mine' >> adder.py"),
+        },
         {"say": "I have looked and left my mark."},
     ) as model:
         cli.manifest(model.url, prompt="You are the purple one.")
         before = shell.say("stty -g")
-        shell.enter(f"claude-bottle start {cli.agent}; echo \"status=$?\"")
+        shell.enter(f'claude-bottle start {cli.agent}; echo "status=$?"')
         preflight = shell.see("Start it? [y/N]")
         for words in (
             f"{cli.agent} in bottle dev, as {cli.agent}-",
@@ -52,7 +55,9 @@ def test_a_session_from_the_preflight_to_the_shells_status(cli: Cli, shell: Term
         (slug,) = cli.slugs()
 
         shell.resize(90, 40)
-        eventually(lambda: "\n" + "─" * 90 + "\n" in shell.screen, lambda: shell.screen)  # Claude's box, drawn anew
+        eventually(
+            lambda: "\n" + "─" * 90 + "\n" in shell.screen, lambda: shell.screen
+        )  # Claude's box, drawn anew
 
         shell.type("please look")
         shell.press("Enter")
@@ -74,29 +79,33 @@ def test_no_means_no(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
     for answer in ("n", "", "yess", "Y es"):
         shell.press("C-l")
         shell.tmux("clear-history")
-        shell.enter(f"claude-bottle start {cli.agent}; echo \"status=$?\"")
+        shell.enter(f'claude-bottle start {cli.agent}; echo "status=$?"')
         shell.see("Start it? [y/N]")
         shell.enter(answer)
         shell.see("status=0")
         assert (cli.slugs(), cli.preserved()) == ([], [])
 
 
-def test_an_end_of_input_or_ctrl_c_at_the_question_is_no_too(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+def test_an_end_of_input_or_ctrl_c_at_the_question_is_no_too(
+    cli: Cli, shell: Terminal, idle: ScriptedModel
+) -> None:
     cli.manifest(idle.url)
     for key, status in (("C-d", 0), ("C-c", 130)):
         shell.press("C-l")
         shell.tmux("clear-history")
-        shell.enter(f"claude-bottle start {cli.agent}; echo \"status=$?\"")
+        shell.enter(f'claude-bottle start {cli.agent}; echo "status=$?"')
         shell.see("Start it? [y/N]")
         shell.press(key)
         assert "Traceback" not in shell.see(f"status={status}")
         assert (cli.slugs(), cli.preserved()) == ([], [])
 
 
-def test_a_start_that_is_told_to_end_gives_the_terminal_back(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+def test_a_start_that_is_told_to_end_gives_the_terminal_back(
+    cli: Cli, shell: Terminal, idle: ScriptedModel
+) -> None:
     cli.manifest(idle.url)
     before = shell.say("stty -g")
-    shell.enter(f"claude-bottle start {cli.agent} --yes; echo \"status=$?\"")
+    shell.enter(f'claude-bottle start {cli.agent} --yes; echo "status=$?"')
     eventually(lambda: prompt_box(shell.screen), lambda: shell.screen)
     (slug,) = cli.slugs()
     cli.inside(slug, "echo '# mine' >> adder.py").ok()
@@ -112,7 +121,7 @@ def test_exec_gives_a_terminal_of_the_bottles_own(cli: Cli, shell: Terminal, idl
     cli.manifest(idle.url)
     slug = cli.start()
     before = shell.say("stty -g")
-    shell.enter(f"claude-bottle exec {slug} -- bash --norc; echo \"status=$?\"")
+    shell.enter(f'claude-bottle exec {slug} -- bash --norc; echo "status=$?"')
     shell.see("node@bottle" if "node@bottle" in shell.screen else "bash-")
     shell.enter("tty; stty size; cat; exit 9")
     shell.see("/dev/pts/", "30 100")
@@ -125,9 +134,11 @@ def test_exec_gives_a_terminal_of_the_bottles_own(cli: Cli, shell: Terminal, idl
     assert shell.say(f"claude-bottle exec -T {slug} -- tty").strip() == "not a tty"
 
 
-def test_a_value_is_asked_for_without_an_echo_and_only_the_bottle_gets_it(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+def test_a_value_is_asked_for_without_an_echo_and_only_the_bottle_gets_it(
+    cli: Cli, shell: Terminal, idle: ScriptedModel
+) -> None:
     cli.manifest(idle.url, bottle='env:\n  PASSPHRASE: "?What is the passphrase?"\n  TICKET: "?"\n')
-    shell.enter(f"claude-bottle start {cli.agent} --yes --detach; echo \"status=$?\"")
+    shell.enter(f'claude-bottle start {cli.agent} --yes --detach; echo "status=$?"')
     shell.see("What is the passphrase?")
     shell.enter("a secret of mine")
     shell.see("TICKET")
@@ -137,15 +148,21 @@ def test_a_value_is_asked_for_without_an_echo_and_only_the_bottle_gets_it(cli: C
     assert "PASSPHRASE asked: it DOES enter the bottle" in shell.screen
     (slug,) = cli.slugs()
     assert cli.inside(slug, 'echo "$PASSPHRASE|$TICKET"').text == "a secret of mine|ticket-77\n"
-    stored = [path for path in cli.root.rglob("*") if path.is_file() and b"a secret of mine" in path.read_bytes()]
+    stored = [
+        path for path in cli.root.rglob("*") if path.is_file() and b"a secret of mine" in path.read_bytes()
+    ]
     assert stored == []
     assert not any("a secret of mine" in line for line in cli.leftovers())
 
 
-def test_lists_and_logs_on_a_terminal_are_safe_to_look_at(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
+def test_lists_and_logs_on_a_terminal_are_safe_to_look_at(
+    cli: Cli, shell: Terminal, idle: ScriptedModel
+) -> None:
     cli.manifest(idle.url)
     slug = cli.start()
-    hostile = r"printf 'x\033]2;owned\007\033[31m\n' > 'evil\033]2;owned\007.txt'; git add -A; git commit -qm evil"
+    hostile = (
+        r"printf 'x\033]2;owned\007\033[31m\n' > 'evil\033]2;owned\007.txt'; git add -A; git commit -qm evil"
+    )
     cli.inside(slug, hostile).ok()
     shell.tmux("set-option", "-g", "set-titles", "on")
     shell.say(f"claude-bottle diff {slug}; claude-bottle pull {slug}; claude-bottle logs {slug}")

@@ -105,7 +105,12 @@ def test_an_address_in_disguise_is_refused(cell: Launched, attack: Attack, addre
 @pytest.mark.parametrize(
     "name",
     [
-        *("api.anthropic.com\\x00.example.org", "api.anthropic.com\\t", "api.anthropic.com%00", "api.anthropic.com/"),
+        *(
+            "api.anthropic.com\\x00.example.org",
+            "api.anthropic.com\\t",
+            "api.anthropic.com%00",
+            "api.anthropic.com/",
+        ),
         *("user@api.anthropic.com", "api.anthropic.com#", "api..anthropic.com", ".api.anthropic.com"),
         *("\\xe0pi.anthropic.com", "api.anthropic.com\\x1b[2J"),
     ],
@@ -254,7 +259,9 @@ def test_a_request_beyond_the_rule_does_not_arrive(
     assert lines_of(cell, seen, reason), [line.get("reason") for line in decisions(cell)[seen:]]
 
 
-@pytest.mark.parametrize("path", ["/allowed/%2e%2e/secret", "/allowed/..%2fsecret", "/allowed%2f..%2f..%2fsecret"])
+@pytest.mark.parametrize(
+    "path", ["/allowed/%2e%2e/secret", "/allowed/..%2fsecret", "/allowed%2f..%2f..%2fsecret"]
+)
 def test_an_encoded_way_up_does_not_arrive(cell: Launched, upstream: Upstream, path: str) -> None:
     before = len(upstream.requests)
     assert https(cell, path)[0] in ("400", "403")
@@ -269,14 +276,21 @@ def test_a_denial_tells_the_agent_why(cell: Launched) -> None:
 
 def test_the_real_key_goes_to_its_own_host_only(cell: Launched, upstream: Upstream) -> None:
     """Whatever header the agent makes up: the key is added on Claude's own rule and on no other."""
-    status, _ = https(cell, "/allowed", "-H", "x-api-key: placeholder", "-H", "authorization: Bearer placeholder")
+    status, _ = https(
+        cell, "/allowed", "-H", "x-api-key: placeholder", "-H", "authorization: Bearer placeholder"
+    )
     assert status in ("200", "403")
     assert not any(KEY in value for seen in upstream.requests for value in seen.headers.values())
 
 
 def test_the_keys_rule_is_for_inference_only(cell: Launched) -> None:
     """Not for the account's own pages: a key could be made, or the bill be read."""
-    for path in ("/v1/organizations/me", "/v1/api_keys", "/v1/messages/../organizations", "/api/oauth/profile"):
+    for path in (
+        "/v1/organizations/me",
+        "/v1/api_keys",
+        "/v1/messages/../organizations",
+        "/api/oauth/profile",
+    ):
         status, _ = https(cell, path, host="api.anthropic.com")
         assert status in ("400", "403"), path
     assert https(cell, "/v1/messages", "-X", "GET", host="api.anthropic.com")[0] == "403"

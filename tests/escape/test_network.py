@@ -188,7 +188,11 @@ def test_the_network_cannot_be_changed(attack: Attack) -> None:
 
 
 def test_a_client_that_ignores_the_proxy_gets_nowhere(cell: Launched) -> None:
-    for options in (["--noproxy", "*"], ["--noproxy", "*", "-4"], ["--noproxy", "*", "--connect-to", "::192.0.2.1:"]):
+    for options in (
+        ["--noproxy", "*"],
+        ["--noproxy", "*", "-4"],
+        ["--noproxy", "*", "--connect-to", "::192.0.2.1:"],
+    ):
         done = cell.bottle.exec(["curl", "-sS", "--max-time", "5", *options, "https://api.anthropic.com/"])
         assert done.status in (6, 7), "cannot resolve, or cannot connect"
         assert done.stdout == b""

@@ -109,7 +109,11 @@ def test_a_bottle_without_its_guard_ends(launched: Launched) -> None:
 
 def test_the_guard_holds_nothing_of_the_keepers(launched: Launched) -> None:
     keeper = keeper_of(launched)
-    (guard,) = [pid for pid in descendants(keeper) if parent_of(pid) == keeper and command_of(pid) == "claude-bottle"]
-    held = {os.readlink(f"/proc/{guard}/fd/{name}").partition(":")[0] for name in os.listdir(f"/proc/{guard}/fd")}
+    (guard,) = [
+        pid for pid in descendants(keeper) if parent_of(pid) == keeper and command_of(pid) == "claude-bottle"
+    ]
+    held = {
+        os.readlink(f"/proc/{guard}/fd/{name}").partition(":")[0] for name in os.listdir(f"/proc/{guard}/fd")
+    }
     assert held == {"pipe", "anon_inode"}
     assert len(os.listdir(f"/proc/{guard}/fd")) == 2

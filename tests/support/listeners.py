@@ -71,8 +71,10 @@ class Upstream:
         seen = self.requests
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
-                seen.append(Seen(self.requestline, {key.lower(): value for key, value in self.headers.items()}))
+            def do_GET(self) -> None:
+                seen.append(
+                    Seen(self.requestline, {key.lower(): value for key, value in self.headers.items()})
+                )
                 self.send_response(200)
                 self.send_header("content-length", "2")
                 self.end_headers()

@@ -7,13 +7,17 @@ symbolic links there onto the host (CVE-2026-87766).
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
+
+import claude_bottle
 
 _ENTER = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from claude_bottle.backend.bubblewrap.{module} import start; start(sys.argv[1:])"
 )
+PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(claude_bottle.__file__)))
 _NAMESPACES = ("user", "ipc", "pid", "net", "uts", "cgroup")
 
 

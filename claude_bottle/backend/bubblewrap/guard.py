@@ -1,9 +1,9 @@
 """Makes sure that a bottle ends when its keeper does, whatever an agent did to the bottle's first process.
 
-Theory. bubblewrap's first process asks the kernel to be killed with its parent. It is of the bottle's own user,
-though, so an agent can trace it and make it take that back: prctl(2), PR_SET_PDEATHSIG. When the first process of
-a process namespace is killed, the kernel kills all the others; so it is killed by name, from outside, where no
-agent can reach: by the keeper, or by the guard if the keeper was killed itself.
+Theory. bubblewrap's first process asks the kernel to be killed with its parent. It is of the bottle's own
+user, though, so an agent can trace it and make it take that back: prctl(2), PR_SET_PDEATHSIG. When the
+first process of a process namespace is killed, the kernel kills all the others; so it is killed by name,
+from outside, where no agent can reach: by the keeper, or by the guard if the keeper was killed itself.
 
 Invariant: the guard holds a pidfd and the reading end of a pipe, and nothing else of the keeper's.
 """
@@ -50,7 +50,7 @@ def _stand(reading: int, init: int) -> NoReturn:
 
 
 def kill_and_wait(pidfd: int) -> None:
-    """Kills a process and waits until it is gone, and with it, where it is a first one, all of its namespace."""
+    """Kills a process and waits until it is gone; if it is a first process, so is its namespace then."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     poll = select.poll()

@@ -12,16 +12,13 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any
 
-import claude_bottle
 from claude_bottle.backend.base import Progress
-from claude_bottle.backend.bubblewrap.argv import python_argv
+from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, python_argv
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Result
 
-PACKAGE_ROOT = str(Path(claude_bottle.__file__).parent.parent)
 _START_SECONDS = 60.0
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, Grant, MakeBundle, Progress, Secrets
 from claude_bottle.backend.bubblewrap import cgroups, entry
-from claude_bottle.backend.bubblewrap.argv import bwrap_arguments, staged_argv
+from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, bwrap_arguments, staged_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
-from claude_bottle.backend.bubblewrap.keeper_process import PACKAGE_ROOT, KeeperProcess
+from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
 from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan, envoy_command
 from claude_bottle.backend.bubblewrap.seccomp import compile_filter
 from claude_bottle.backend.bubblewrap.stage import to_json

@@ -154,7 +154,14 @@ def test_nothing_of_the_host_is_shown_that_was_not_granted(name: str) -> None:
     sources = {mount.source for mount in plan.mounts if mount.kind in ("bind", "ro-bind") and mount.source}
     ours = {grant.source for grant in plan.request.grants}
     rest = {source for source in sources - ours if not source.startswith(f"{STAGE}/")}
-    assert rest == {"/usr", "/dev/null", "/proc/sys", "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime"}
+    assert rest == {
+        "/usr",
+        "/dev/null",
+        "/proc/sys",
+        "/etc/alternatives",
+        "/etc/ld.so.cache",
+        "/etc/localtime",
+    }
 
 
 @pytest.mark.parametrize("name", PLANS)

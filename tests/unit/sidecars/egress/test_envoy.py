@@ -53,7 +53,9 @@ def config_with(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str
 
 
 def plain(resources: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in item.items() if name != "@type"} for item in resources["resources"]]
+    return [
+        {name: value for name, value in item.items() if name != "@type"} for item in resources["resources"]
+    ]
 
 
 def chains_of(config: dict[str, Any]) -> list[dict[str, Any]]:

@@ -62,8 +62,9 @@ def family(root: int, known: dict[int, tuple[int, str]]) -> list[tuple[int, str]
 
 
 def part_name(is_root: bool, name: str) -> str:
-    if is_root and name not in ("bwrap",):
-        return "keeper"
+    """The keeper and the guard that it forks bear the product's name; a bare bubblewrap is its own root."""
+    if name == "claude-bottle":
+        return "keeper" if is_root else "guard"
     return {"cat": "anchor", "sh": "anchor"}.get(name, name)
 
 

@@ -1,7 +1,5 @@
 """`python -m claude_bottle`"""
 
-import sys
+from claude_bottle.cli import console
 
-from claude_bottle.cli import main
-
-sys.exit(main())
+console()

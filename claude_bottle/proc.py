@@ -39,6 +39,7 @@ class Command:
 
     argv: tuple[str, ...]
     stdin: bytes = b""
+    stdin_file: tuple[str, int] | None = None  # or a file's path, and where to begin in it
     cwd: str | None = None
     keep: tuple[str, ...] = ()  # names kept of the caller's environment, besides the harmless ones
     environment: tuple[tuple[str, str], ...] = ()
@@ -88,7 +89,7 @@ class SystemRunner:
     def run(self, command: Command) -> Result:
         import subprocess
 
-        with _input(command.stdin) as stdin:
+        with _input(command) as stdin:
             try:
                 process = subprocess.Popen(
                     command.argv,
@@ -109,16 +110,21 @@ class SystemRunner:
             return Result(process.returncode, stdout, stderr)
 
 
-def _input(content: bytes) -> IO[bytes]:
+def _input(command: Command) -> IO[bytes]:
     """What a program reads: a file, as a pipe would have to be fed while its output is read."""
-    if not content:
+    if command.stdin_file is not None:
+        path, offset = command.stdin_file
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+        file.seek(offset)
+        return file
+    if not command.stdin:
         return open(os.devnull, "rb")
     import tempfile
 
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.write(content)
-    file.seek(0)
-    return file
+    scratch = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    scratch.write(command.stdin)
+    scratch.seek(0)
+    return scratch
 
 
 def _cannot_start(command: Command, error: OSError) -> BottleError:

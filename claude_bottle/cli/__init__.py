@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 COMMANDS = {
     "demo": "the tour: real Claude Code in a real bottle, without an account",
     "start": "start an agent in a bottle and attach to it",
@@ -64,6 +68,19 @@ def give_up_output() -> None:
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def console() -> NoReturn:
+    """The installed command. It ends without taking the interpreter apart, which takes its time."""
+    import os
+
+    status = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        status = status or 1  # what was said has reached nobody
+    os._exit(status)
 
 
 def _unknown(name: str) -> int:

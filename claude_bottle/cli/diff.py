@@ -19,6 +19,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
     context = system_context()
     metadata, work = pull(context, options.slug, lambda name, milliseconds: None)
+    if work.lacks:
+        screen.say(work.lacks)
     if not work.refs:
         screen.say(f"{options.slug} has changed nothing yet")
         return 0

@@ -34,12 +34,20 @@ class Repository:
 
 
 def git(
-    folder: Path, *arguments: str, stdin: bytes = b"", environment: tuple[tuple[str, str], ...] = ()
+    folder: Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    stdin_file: tuple[str, int] | None = None,
+    environment: tuple[tuple[str, str], ...] = (),
 ) -> Command:
     """git as the operator would run it there, but never waiting for an answer."""
     fixed = (("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"))
     return Command(
-        ("git", "-C", str(folder), *arguments), stdin=stdin, environment=(*fixed, *environment), timeout=600
+        ("git", "-C", str(folder), *arguments),
+        stdin=stdin,
+        stdin_file=stdin_file,
+        environment=(*fixed, *environment),
+        timeout=600,
     )
 
 

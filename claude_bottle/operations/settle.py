@@ -37,20 +37,24 @@ class Settled:
 
 def settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep: bool) -> Settled:
     """Ends the bottle if it runs. `keep` preserves the state even where all went well."""
+    with store.locked(context.home.bottle(metadata.slug)):
+        return _settle(context, metadata, bottle, keep=keep)
+
+
+def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep: bool) -> Settled:
     paths = context.home.bottle(metadata.slug)
     problems: list[str] = []
     work = handover.Work(())
     if bottle is not None:
         try:
-            bundle = handover.capture(bottle, metadata, paths)
-            if bundle is not None:
-                work = handover.fetch(context.runner, bundle, metadata)
-        except BottleError as error:
-            problems.append(f"the work was not handed over: {error.message}")
+            work = handover.take(context.runner, _capture(metadata, paths), metadata)
+            problems += [work.lacks] if work.lacks else []
+        except (BottleError, OSError) as error:
+            problems.append(f"the work was not handed over: {error}")
         try:
             bottle.stop()
-        except BottleError as error:
-            problems.append(error.message)
+        except (BottleError, OSError) as error:
+            problems.append(str(error))
     try:
         archive(context, metadata.slug, paths)
     except OSError as error:
@@ -66,13 +70,24 @@ def settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep:
     return Settled(metadata.slug, work, preserved, tuple(problems))
 
 
+def _capture(metadata: Metadata, paths: BottlePaths) -> handover.Captured:
+    """Of the bottle, or what another process captured when it ended it. Raises BottleError."""
+    bottle = load_backend(metadata.backend).find(metadata, paths)
+    if bottle is not None:
+        return handover.capture(bottle, metadata, paths)
+    found = handover.captured(paths)
+    if found is None and metadata.branch:
+        raise BottleError("the bottle had ended already")
+    return found or handover.Captured(None)
+
+
 def stop(context: Context, slug: str) -> tuple[Settled, bool]:
     """Ends a bottle from any process; the state is preserved. The flag says whether it was running."""
     metadata = store.load(context.home, slug)
     paths = context.home.bottle(slug)
     with store.locked(paths):
         bottle = load_backend(metadata.backend).find(metadata, paths)
-        return settle(context, metadata, bottle, keep=True), bottle is not None
+        return _settle(context, metadata, bottle, keep=True), bottle is not None
 
 
 def archive(context: Context, slug: str, paths: BottlePaths) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Progress
 from claude_bottle.errors import UsageError
@@ -31,15 +29,13 @@ def pull(context: Context, slug: str, progress: Progress) -> tuple[Metadata, han
     with store.locked(paths):
         bottle = load_backend(metadata.backend).find(metadata, paths)
         if bottle is not None:
-            bundle = handover.capture(bottle, metadata, paths, last=False)
+            captured = handover.capture(bottle, metadata, paths, last=False)
         else:
-            bundle = handover.captured(paths) or _capture_dead(context, metadata, progress)
-        if bundle is None:
-            return metadata, handover.Work(())
-        return metadata, handover.fetch(context.runner, bundle, metadata)
+            captured = handover.captured(paths) or _capture_dead(context, metadata, progress)
+        return metadata, handover.take(context.runner, captured, metadata)
 
 
-def _capture_dead(context: Context, metadata: Metadata, progress: Progress) -> Path | None:
+def _capture_dead(context: Context, metadata: Metadata, progress: Progress) -> handover.Captured:
     paths = context.home.bottle(metadata.slug)
     launched = revive(context, prepare_capture(context, metadata), progress, _nobody_asks)
     try:

@@ -80,10 +80,13 @@ def choose_mode(asked: str | None, configured: str | None, repository: Repositor
         raise UsageError(
             "a clone needs a git repository here", "use --workspace copy, overlay or none, or git init"
         )
-    if mode == "overlay" and repository is not None and repository.linked:
-        raise UsageError(
-            "a linked git worktree cannot be an overlay: its git folder lies elsewhere", "use clone"
-        )
+    if mode in ("overlay", "copy") and repository is not None:
+        if repository.linked:
+            raise UsageError(
+                f"a linked git worktree cannot be {mode!r}: its git folder is elsewhere", "use clone"
+            )
+        if len(repository.objects) > 1:
+            raise UsageError(f"a repository that borrows objects of others cannot be {mode!r}", "use clone")
     return mode
 
 

@@ -41,14 +41,18 @@ def operator(
     claude: Path, envoy: Path, uid: int | None = None, command: tuple[str, ...] | None = None
 ) -> Iterator[Cli]:
     # pytest's own tmp_path can be entered by nobody else.
-    with tempfile.TemporaryDirectory(prefix="claude-bottle-e2e-") as folder:
-        os.chmod(folder, 0o755)
-        cli = Cli(Path(folder).resolve(), claude, envoy, uid, command or python_main())
+    folder = Path(tempfile.mkdtemp(prefix="claude-bottle-e2e-")).resolve()
+    try:
+        folder.chmod(0o755)
+        cli = Cli(folder, claude, envoy, uid, command or python_main())
         try:
             yield cli
         finally:
             cli.close()
         assert cli.leftovers() == []
+    finally:  # rm, as what a bottle left may be too deep for Python's own
+        subprocess.run(["chmod", "-R", "u+rwX", folder], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["rm", "-rf", folder], check=True)
 
 
 def python_of(uid: int) -> str | None:

@@ -90,9 +90,12 @@ while not os.path.exists("/tmp/enough"):
             continue
         tries += 1
         if libc.ptrace(16, int(pid), None, None) == 0:
-            caught.append(name)
             os.waitpid(int(pid), 0x40000000)
+            program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))  # it may have become the program meanwhile
+            if program.startswith("python"):
+                caught.append(program)
             libc.ptrace(17, int(pid), None, None)
+            os.kill(int(pid), 18)
 os.unlink("/tmp/enough")
 print(json.dumps({"caught": caught, "tries": tries}))
 """

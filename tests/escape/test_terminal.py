@@ -58,15 +58,32 @@ def test_its_terminal_is_not_the_operators(cell: Launched) -> None:
         assert os.stat(theirs).st_dev not in {int(number) for number in numbers}
 
 
+WORK = """
+stty size
+read line
+echo got-$line
+trap 'stty size; exit 7' WINCH
+echo waiting
+while :; do sleep 0.05; done
+"""
+
+
 def test_its_terminal_works(cell: Launched) -> None:
-    script = "stty size; read line; echo got-$line; trap 'stty size; exit 7' WINCH; echo waiting; while :; do sleep 0.05; done"
-    with terminal(framed(cell, "sh", "-c", script)) as operator:
+    with terminal(framed(cell, "sh", "-c", WORK)) as operator:
+        operator.wait_for(b"0 0")
         operator.type(b"hello\r")
         operator.wait_for(b"got-hello")
         operator.wait_for(b"waiting")
         operator.resize(33, 99)
         operator.wait_for(b"33 99")
         assert operator.finish() == 7
+
+
+def test_what_was_typed_ahead_is_not_lost(cell: Launched) -> None:
+    with terminal(framed(cell, "sh", "-c", "read line; echo got-$line")) as operator:
+        operator.type(b"early\r")
+        assert operator.finish() == 0
+        assert b"got-early" in operator.screen
 
 
 def test_the_operators_keys_reach_the_program_and_nobody_else(cell: Launched) -> None:

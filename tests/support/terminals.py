@@ -45,7 +45,7 @@ class Terminal:
 
     def left_to_read(self) -> bytes:
         """What the next program of this terminal would find typed in: nothing, if nobody typed."""
-        tty.setraw(self.slave)
+        tty.setraw(self.slave, termios.TCSANOW)  # the default would throw away what is looked for
         ready, _, _ = select.select([self.slave], [], [], 0.2)
         return os.read(self.slave, 4096) if ready else b""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets as randomness
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ class BubblewrapBackend(BottleBackend):
         readiness = self.check()
         if not readiness.ok:
             raise BackendMissingError(f"bubblewrap cannot be used here: {readiness.reason}", readiness.hint)
-        return plan_bottle(request, self._facts, randomness.randbelow(1 << 20))
+        return plan_bottle(request, self._facts, int.from_bytes(os.urandom(4)) % (1 << 20))
 
     def warm_up(self) -> KeeperProcess:
         from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess

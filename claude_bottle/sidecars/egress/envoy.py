@@ -246,6 +246,8 @@ def _http_manager(chain: Chain, injected: tuple[str, ...]) -> Json:
         http_filters=[_sni_filter(), _authz_filter(injected), _router_filter()],
         route_config={
             "name": chain.host,
+            # Envoy may read the listeners before the clusters; a request that comes in between is a 503.
+            "validate_clusters": False,
             "request_headers_to_remove": list(_NEVER_UPSTREAM),
             "virtual_hosts": [*(_virtual_host(chain, outlet) for outlet in chain.outlets), _misdirected()],
         },
@@ -314,7 +316,8 @@ def _authz_filter(injected: tuple[str, ...]) -> Json:
             http_service={
                 "server_uri": {"uri": "http://authz", "cluster": "authz", "timeout": AUTHZ_TIMEOUT},
                 "authorization_response": {
-                    "allowed_upstream_headers": _exactly(*injected),
+                    # An empty list is no configuration to Envoy; without the key no header is taken over.
+                    **({"allowed_upstream_headers": _exactly(*injected)} if injected else {}),
                     "allowed_client_headers": _exactly("content-type"),
                 },
             },

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from bench.memory import family, field, parse_stat, weigh
+from bench.memory import family, field, parse_stat, part_name, weigh
 from bench.operator import critical_path, step_name
 from bench.routes import INSPECTED, LOCAL, RAW, TUNNEL, policy
 from claude_bottle.policy.routes import decide_connect, decide_request
@@ -55,6 +55,20 @@ def test_a_family_is_the_process_and_all_below_it() -> None:
     known = {1: (0, "init"), 5: (1, "keeper"), 6: (5, "bwrap"), 7: (6, "envoy"), 8: (1, "other")}
     assert sorted(family(5, known)) == [(5, "keeper"), (6, "bwrap"), (7, "envoy")]
     assert family(99, known) == []
+
+
+@pytest.mark.parametrize(
+    ("is_root", "name", "part"),
+    [
+        (True, "claude-bottle", "keeper"),
+        (False, "claude-bottle", "guard"),
+        (True, "bwrap", "bwrap"),
+        (False, "cat", "anchor"),
+        (False, "envoy", "envoy"),
+    ],
+)
+def test_the_parts_of_a_bottle_have_names(is_root: bool, name: str, part: str) -> None:
+    assert part_name(is_root, name) == part
 
 
 def test_memory_fields_are_in_kilobytes() -> None:

@@ -62,8 +62,10 @@ def _file(path: Path, where: str) -> str:
     try:
         with open(path, "rb") as file:
             return file.read(_MAX_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BottleError(f"{where}the secret file {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise BottleError(f"{where}the secret file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:  # whose text would quote a byte of it
+        raise BottleError(f"{where}the secret file {path} cannot be read: it is not UTF-8 text") from None
 
 
 def _login_token(path: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from claude_bottle.errors import BottleError
+from claude_bottle.errors import BottleError, UsageError
 from claude_bottle.proc import Command, Result, Runner, checked
 
 
@@ -54,6 +54,8 @@ def git(
 def observe_repository(runner: Runner, folder: Path) -> Repository | None:
     """None where the folder is in no work tree. Raises BottleError where git refuses to say."""
     questions = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir", "--show-object-format")
+    if "\n" in str(folder):
+        raise UsageError("a folder whose path has a line break cannot be a workspace", "rename it")
     found = runner.run(
         git(folder, "rev-parse", "--path-format=absolute", *questions, "--is-shallow-repository")
     )
@@ -61,7 +63,9 @@ def observe_repository(runner: Runner, folder: Path) -> Repository | None:
         if b"not a git repository" in found.stderr or b"must be run in a work tree" in found.stderr:
             return None
         raise BottleError(f"git cannot read {folder}: {found.complaint}", _hint(found))
-    top, git_dir, common, object_format, shallow = found.stdout.decode(errors="surrogateescape").splitlines()
+    top, git_dir, common, object_format, shallow = (
+        found.stdout.decode(errors="surrogateescape").strip("\n").split("\n")
+    )
     status = checked(
         runner, git(folder, "status", "--porcelain=v2", "--branch", "-z"), f"git cannot look at {folder}"
     )
@@ -97,6 +101,8 @@ def without_credentials(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
+        return ""
+    if not parts.netloc and parts.scheme != "file":  # such as helper::https://user:password@host
         return ""
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))

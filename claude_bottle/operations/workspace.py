@@ -19,7 +19,7 @@ from pathlib import Path
 
 from claude_bottle.backend.base import WORKSPACE, Bottle, Grant
 from claude_bottle.errors import BottleError, UsageError
-from claude_bottle.operations.masks import clean_config, secret_files, whiteout
+from claude_bottle.operations.masks import hide_credentials, secret_files, whiteout
 from claude_bottle.operations.repository import Repository, git
 from claude_bottle.proc import Command, Runner, checked
 from claude_bottle.state.paths import BottlePaths
@@ -118,7 +118,7 @@ def materialise(runner: Runner, plan: WorkspacePlan, paths: BottlePaths) -> None
         for name in plan.masked:
             whiteout(paths.overlay / "upper", plan.folder, name)
         if plan.repository is not None:
-            clean_config(runner, plan.repository, paths.overlay / "upper" / ".git")
+            hide_credentials(runner, plan.repository, paths.overlay / "upper")
         return
     if plan.mode == "bind":
         return

@@ -219,7 +219,7 @@ def test_what_claude_could_not_do_is_its_status_and_the_state_is_preserved(cli: 
 
 def test_a_run_ends_when_its_time_is_over(cli: Cli) -> None:
     cli.repository()
-    with scripted(bash("sleep 600"), {"say": "Never."}) as model:
+    with scripted(bash("tail -f /dev/null"), {"say": "Never."}) as model:
         cli.manifest(model.url)
         done = cli("run", cli.agent, "-p", "Wait.", "--yes", "--timeout", "2s")
     done.failed(1, "claude did not end within 2 s")

@@ -42,7 +42,7 @@ class _Remembering(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok\n")
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - http.server's own name
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
         pass
@@ -113,7 +113,7 @@ MISSING = {
     "env:NO_SUCH_VARIABLE": (3, "export NO_SUCH_VARIABLE"),
     "file:/no/such/file": (1, "/no/such/file"),
     "file:EMPTY": (3, "is empty or missing"),
-    "file:BINARY": (1, "cannot be read"),
+    "file:BINARY": (1, "it is not UTF-8 text"),
     "command:[/no/such/program]": (1, "/no/such/program"),
     "command:['false']": (1, "the command of a secret failed"),
     "command:['true']": (3, "is empty or missing"),
@@ -133,7 +133,7 @@ def test_a_secret_that_is_missing_is_an_error_before_anything_starts(
     cli.manifest(bottle=routes(gateway.url, "a.example.org", f"auth: {{scheme: bearer, secret: {value}}}"))
     status, words = MISSING[secret]
     done = cli("start", cli.agent, *START)
-    done.failed(status, words, "dev.md:3" if "program" not in secret else "")
+    done.failed(status, words, "dev.md:4" if "program" not in secret else "")
     assert "certificates" not in done.talk
     assert cli.preserved() == []
     cli.assert_nothing_is_left()

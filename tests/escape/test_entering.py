@@ -29,7 +29,7 @@ while not os.path.exists("/tmp/enough"):
                     content = file.read(1 << 20)
             except OSError:
                 continue
-            if marker in content:
+            if marker in content or b"claude_bottle.backend" in content:
                 found.setdefault(name, content[:300].decode(errors="replace"))
         for name in ("fd", "cwd", "root", "exe", "mem", "ns/user"):
             path = f"/proc/{pid}/{name}"
@@ -90,12 +90,15 @@ while not os.path.exists("/tmp/enough"):
             continue
         tries += 1
         if libc.ptrace(16, int(pid), None, None) == 0:
-            os.waitpid(int(pid), 0x40000000)
-            program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))  # it may have become the program meanwhile
-            if program.startswith("python"):
-                caught.append(program)
-            libc.ptrace(17, int(pid), None, None)
-            os.kill(int(pid), 18)
+            try:  # it may have become the program meanwhile, or have ended
+                os.waitpid(int(pid), 0x40000000)
+                program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+                if program.startswith("python"):
+                    caught.append(program)
+                libc.ptrace(17, int(pid), None, None)
+                os.kill(int(pid), 18)
+            except OSError:
+                pass
 os.unlink("/tmp/enough")
 print(json.dumps({"caught": caught, "tries": tries}))
 """

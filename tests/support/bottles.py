@@ -69,7 +69,9 @@ class World:
 def make_world(folder: Path, backend: str, environment: Mapping[str, str] | None = None) -> World:
     operator = folder / "operator"
     operator.mkdir(parents=True)
+    tools = ("CLAUDE_BOTTLE_ENVOY", "CLAUDE_BOTTLE_CLAUDE")  # where this machine has them
     known = {
+        **{name: os.environ[name] for name in tools if name in os.environ},
         "PATH": os.environ["PATH"],
         "HOME": str(operator),
         "ANTHROPIC_API_KEY": KEY,

@@ -113,7 +113,7 @@ def test_the_package_builds_and_holds_the_command(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (entry_points,) = [name for name in names if name.endswith("/entry_points.txt")]
-        assert b"claude-bottle = claude_bottle.cli:main" in archive.read(entry_points)
+        assert b"claude-bottle = claude_bottle.cli:console" in archive.read(entry_points)
     assert "claude_bottle/cli/__init__.py" in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"claude_bottle"}
 

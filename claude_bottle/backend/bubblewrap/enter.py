@@ -7,11 +7,11 @@ Theory. Two processes do it:
     child     is born in the bottle's process namespace, becomes the bottle's user, gives up every
               privilege, installs the system call filter and only then becomes the program
 
-Rules. 1. No descriptor of the host enters: the child gets pipes, or a terminal of the bottle's own.
-2. Both are undumpable from before the first namespace is joined, so /proc shows nothing of them inside.
-3. The environment is the bottle's, never the caller's. 4. The child dies with the middle. 5. Whatever
-fails, nothing is run, and the status is 125. 6. Every module is loaded before the first namespace is joined,
-since afterwards a name would be looked up among the bottle's files.
+Rules. 1. No descriptor of the host enters: the child gets pipes, or a terminal of the bottle's own. 2.
+Both are undumpable and have forgotten their command line from before the first namespace is joined, so
+/proc shows nothing of them inside. 3. The environment is the bottle's, never the caller's. 4. The child
+dies with the middle. 5. Whatever fails, nothing is run, and the status is 125. 6. Every module is loaded
+before the first namespace is joined, since afterwards a name would be looked up among the bottle's files.
 
 Started as `python -I -S -c ...` (see `argv.enter`), since a joined namespace cannot be left again.
 """
@@ -74,6 +74,7 @@ def enter(run: str, inside: Inside) -> int:
     sys.path.clear()
     sys.meta_path.clear()  # rule 6, for whatever was forgotten
     linux.set_dumpable(False)
+    linux.forget_arguments("claude-bottle")
     if os.geteuid() == 0:
         os.setgroups([])
     linux.setns(doors.owner, linux.CLONE_NEWUSER)

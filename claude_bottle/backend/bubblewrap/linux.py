@@ -117,6 +117,16 @@ def set_process_name(name: str) -> None:
     _check(_libc.prctl(_PR_SET_NAME, text, 0, 0, 0), "prctl(PR_SET_NAME)")
 
 
+def forget_arguments(title: str) -> None:
+    """Overwrites this process's command line, which /proc shows to everybody: proc_pid_cmdline(5)."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: proc_pid_stat(5)
+    if not 0 < start < end:
+        raise OSError("the kernel does not say where this process's command line is")
+    ctypes.memmove(start, title.encode()[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
 def no_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, call="prctl(PR_SET_NO_NEW_PRIVS)")
 

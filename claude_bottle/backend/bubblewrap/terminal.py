@@ -50,7 +50,7 @@ def raw(terminal: int) -> Iterator[None]:
     """Every key goes through as it is; afterwards the caller's terminal is as it was."""
     before = termios.tcgetattr(terminal)
     try:
-        tty.setraw(terminal)
+        tty.setraw(terminal, termios.TCSADRAIN)  # what was typed ahead is kept
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -31,8 +31,9 @@ def shown_lines(text: object, limit: int = 4000, lines: int = 200) -> str:
     return "\n".join(shown(line.replace("\t", "    "), limit) for line in kept[:lines])
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int, noun: str, many: str = "") -> str:
+    """`many` is the plural where it is not the noun with an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {many or noun + 's'}"
 
 
 def _is_hidden(char: str) -> bool:

@@ -130,7 +130,7 @@ def take(runner: Runner, captured: Captured, metadata: Metadata) -> Work:
     wanted, refused = _wanted(listed, below)
     lacks = captured.lacks
     if refused:
-        refused_text = f"{plural(refused, 'branch')} with a name or a number that is not taken"
+        refused_text = f"{plural(refused, 'branch', 'branches')} with a name or a number that is not taken"
         lacks = f"{refused_text} stayed in {captured.bundle}"
     if wanted:
         _store(runner, repository, captured.bundle, what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -70,7 +71,8 @@ def launched(world: World) -> Iterator[Launched]:
     everything = descendants(keeper_of(launched))
     yield launched
     for pid in alive(everything):  # a test that has failed leaves nothing
-        kill(pid)
+        with suppress(ProcessLookupError):
+            kill(pid)
 
 
 def test_a_stubborn_program_ends_when_the_bottle_is_stopped(launched: Launched) -> None:
@@ -107,6 +109,7 @@ def test_a_bottle_without_its_guard_ends(launched: Launched) -> None:
     assert eventually(lambda: not alive(everything)), alive(everything)
 
 
+@pytest.mark.needs("root")  # nobody else may look at its descriptors
 def test_the_guard_holds_nothing_of_the_keepers(launched: Launched) -> None:
     keeper = keeper_of(launched)
     (guard,) = [

@@ -47,7 +47,7 @@ def spawn_bottle(
     info_out, info_in = os.pipe()
     ready_out, ready_in = os.pipe()
     hold_out, hold_in = os.pipe()
-    options = _memory_file("arguments", b"".join(item.encode() + b"\0" for item in arguments))
+    options = _memory_file("arguments", b"".join(os.fsencode(item) + b"\0" for item in arguments))
     program = os.open(filter_path, os.O_RDONLY)
     child = os.fork()
     if child == 0:

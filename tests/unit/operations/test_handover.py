@@ -120,7 +120,6 @@ def test_what_is_not_committed_comes_back_as_a_commit(
     assert {"file", "new name", "line\nbreak", ".gitignore"} <= set(listed)
     assert "ignored" not in listed
     assert repo.git("rev-parse", f"{found.tip}^") == metadata.base
-    assert work.git("status", "--porcelain").startswith("M file"[:1]) or True
     assert (work.path / "file").read_text() == "changed\n"
 
 

@@ -19,6 +19,7 @@ from claude_bottle.errors import BottleError
 from claude_bottle.operations.launch import Launched, launch
 from claude_bottle.state import store
 from tests.support.bottles import KEY, MARKER, World, no_progress, nobody_asks, python_inside, shell_inside
+from tests.support.keepers import groups_of
 from tests.support.processes import eventually, running_with
 
 ROOT = Path(__file__).parents[2]
@@ -306,6 +307,7 @@ def test_a_bottle_that_was_not_kept_dies_with_its_launcher(world: World, number:
         process.send_signal(number)
         process.wait(30)
     assert eventually(lambda: not running_with(slug)), running_with(slug)
+    assert eventually(lambda: not groups_of(slug))
     metadata = store.read(world.home, slug)
     if not isinstance(metadata, store.Broken):
         assert load_backend(world.backend).find(metadata, world.home.bottle(slug)) is None

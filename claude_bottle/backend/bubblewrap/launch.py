@@ -44,6 +44,9 @@ def start(
     progress: Progress,
 ) -> None:
     """Starts what the plan says. Raises BottleError; then nothing is left running."""
+    if entry.lock_holder(str(plan.request.paths.run)):
+        keeper.abandon()
+        raise BottleError(f"{plan.request.slug} runs already")
     try:
         _start(keeper, plan, secrets, envoy, bundle, progress)
     except BaseException as error:
@@ -64,8 +67,6 @@ def _start(
     progress: Progress,
 ) -> None:
     paths = plan.request.paths
-    if entry.lock_holder(str(paths.run)):
-        raise BottleError(f"{plan.request.slug} runs already")
     for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
         folder.mkdir(mode=0o700, exist_ok=True)
     remove_trees((paths.run / SOCKETS).iterdir())  # an earlier start left them to another identity

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_when_the_keeper_is_killed_the_way_out_is_closed(world: World) -> None:
     assert eventually(lambda: is_gone(world, launched))
     for path in sockets:
         place = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-        assert eventually(lambda place=place: _is_refused(place))
+        assert eventually(partial(_is_refused, place))
     os.close(folder)
     launched.bottle.stop()
 

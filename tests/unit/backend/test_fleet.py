@@ -36,10 +36,11 @@ def test_all_rows_come_in_the_order_of_their_start() -> None:
         row("a", "z-00000", 2.0),
         row("b", "a-00000", 3.0),
     ]
-    loaders = {
-        name: loader(lambda state, name=name: [item for item in rows if item.backend_name == name])
-        for name in ("a", "b")
-    }
+
+    def of(name: str) -> Loader:
+        return loader(lambda state: [item for item in rows if item.backend_name == name])
+
+    loaders = {name: of(name) for name in ("a", "b")}
     found = enumerate_all(loaders, STATE, timeout=30)
     assert [item.slug for item in found] == ["y-00000", "z-00000", "a-00000", "x-00000"]
 

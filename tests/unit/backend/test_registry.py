@@ -89,20 +89,19 @@ def test_the_last_of_the_preferred_says_why_there_is_none(host: dict[str, bool])
 
 def test_what_was_asked_for_is_never_replaced_by_another(host: dict[str, bool]) -> None:
     host["smolmachines"] = False
-    for arguments in (("smolmachines", {}), (None, {"CLAUDE_BOTTLE_BACKEND": "smolmachines"})):
-        with pytest.raises(BackendMissingError, match="smolmachines"):
-            get_bottle_backend(*arguments)
+    with pytest.raises(BackendMissingError, match="smolmachines"):
+        get_bottle_backend("smolmachines", {})
+    with pytest.raises(BackendMissingError, match="smolmachines"):
+        get_bottle_backend(None, {"CLAUDE_BOTTLE_BACKEND": "smolmachines"})
 
 
 @pytest.mark.parametrize("where", ["argument", "environment", "setting"])
 def test_an_unknown_name_is_a_usage_error_that_names_the_known(host: dict[str, bool], where: str) -> None:
-    arguments = {
-        "argument": ("podman", {}, None),
-        "environment": (None, {"CLAUDE_BOTTLE_BACKEND": "podman"}, None),
-        "setting": (None, {}, "podman"),
-    }[where]
+    environment = {"CLAUDE_BOTTLE_BACKEND": "podman"} if where == "environment" else {}
     with pytest.raises(UsageError, match="podman") as caught:
-        get_bottle_backend(*arguments)
+        get_bottle_backend(
+            "podman" if where == "argument" else None, environment, "podman" if where == "setting" else None
+        )
     assert "docker, bubblewrap, smolmachines" in str(caught.value.hint)
 
 

@@ -80,7 +80,7 @@ def hand_over(work: Repo, metadata: Metadata, paths: BottlePaths) -> Hand:
 
 def refs(repo: Repo) -> dict[str, str]:
     lines = repo.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
-    return dict(line.split(" ") for line in lines)  # type: ignore[misc]
+    return {name: commit for name, _, commit in (line.partition(" ") for line in lines)}
 
 
 def test_nothing_was_done(hand_over: Hand, repo: Repo, paths: BottlePaths) -> None:

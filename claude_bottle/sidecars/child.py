@@ -2,6 +2,7 @@
 
 Invariant: the program gets SIGKILL from the kernel when the bundle dies; the shell in between closes the gap
 in which the bundle may already be dead, by comparing its parent (setpriv(1), prctl(2) PR_SET_PDEATHSIG).
+It leads a process group, so that what it has just forked ends with it before it could tie itself.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Child:
         ]
         command = tied(argv)
         environment = {"PATH": os.environ.get("PATH", os.defpath)}
-        self.pid = os.posix_spawnp(command[0], command, environment, file_actions=actions)
+        self.pid = os.posix_spawnp(command[0], command, environment, file_actions=actions, setpgroup=0)
         self._pidfd = os.pidfd_open(self.pid)
         self.status: int | None = None
         self._forget: Callable[[], object] = lambda: None
@@ -53,12 +54,12 @@ class Child:
     def kill(self) -> None:
         """Ends it at once; fine if it has ended."""
         if self.status is None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._forget()
             self._reap()
 
     def _reap(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         _, status = os.waitpid(self.pid, 0)
         self.status = os.waitstatus_to_exitcode(status)
         os.close(self._pidfd)

@@ -83,8 +83,8 @@ def test_when_a_part_of_a_bottle_dies_the_bottle_holds_or_ends(
     cli.manifest(idle.url)
     slug = cli.start()
     cli.inside(slug, "(sleep 1000 &) ; echo '# mine' >> adder.py").ok()
-    words = {"keeper": "bubblewrap.keeper", "envoy": "--config-path", "bwrap": "bwrap "}[victim]
-    killed = cli.processes(words)
+    words = {"envoy": "--config-path", "bwrap": "bwrap "}
+    killed = [cli.keeper(slug)] if victim == "keeper" else cli.processes(words[victim])
     assert killed
     for pid in killed:
         os.kill(pid, signal.SIGKILL)

@@ -76,13 +76,14 @@ def test_a_session_from_the_preflight_to_the_shells_status(cli: Cli, shell: Term
 
 def test_no_means_no(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
     cli.manifest(idle.url)
-    for answer in ("n", "", "yess", "Y es"):
+    for number, answer in enumerate(("n", "", "yess", "Y es")):
         shell.press("C-l")
         shell.tmux("clear-history")
-        shell.enter(f'claude-bottle start {cli.agent}; echo "status=$?"')
+        mark = f"was answer {number}"
+        shell.enter(f'claude-bottle start {cli.agent}; echo "$? {mark}"')
         shell.see("Start it? [y/N]")
         shell.enter(answer)
-        shell.see("status=0")
+        shell.see(f"0 {mark}")
         assert (cli.slugs(), cli.preserved()) == ([], [])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_bottle.backend.bubblewrap.seccomp import UnsupportedMachine, compile_filter, denied_calls
+from claude_bottle.backend.seccomp import UnsupportedMachine, compile_filter, denied_calls
 from tests.support.bpf import refused_with, run_filter
 
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

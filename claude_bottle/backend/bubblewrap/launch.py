@@ -16,8 +16,8 @@ from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, bwrap_arguments,
 from claude_bottle.backend.bubblewrap.host import explain_failure
 from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
 from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan, envoy_command
-from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.backend.bubblewrap.stage import to_json
+from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BackendMissingError, BottleError
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap

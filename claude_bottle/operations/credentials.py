@@ -52,16 +52,30 @@ def _read(runner: Runner, environment: Mapping[str, str], secret: SecretRef, ori
         hint = "log in with claude on this host"
     else:
         done = checked(runner, Command(secret.argument, timeout=60), f"{where}the command of a secret failed")
-        value, hint = done.text.strip(), "run the command by hand and look at what it prints"
+        value, hint = (
+            _text(done.stdout, secret, where).strip(),
+            "run the command by hand and look at what it prints",
+        )
     if not value:
         raise NotFoundError(f"{where}the secret {secret.kind}:{secret.argument[0]} is empty or missing", hint)
     return value
 
 
+def _text(said: bytes, secret: SecretRef, where: str) -> str:
+    try:
+        return said.decode()
+    except UnicodeDecodeError:  # whose text would quote a byte of it
+        name = f"{secret.kind}:{secret.argument[0]}"
+        raise BottleError(f"{where}what the secret {name} gave is not UTF-8 text") from None
+
+
 def _file(path: Path, where: str) -> str:
     try:
         with open(path, "rb") as file:
-            return file.read(_MAX_BYTES).decode()
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise BottleError(f"{where}the secret file {path} is longer than 1 MiB")
+        return content.decode()
     except OSError as error:
         raise BottleError(f"{where}the secret file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:  # whose text would quote a byte of it
@@ -70,9 +84,12 @@ def _file(path: Path, where: str) -> str:
 
 def _login_token(path: Path) -> str:
     try:
-        return str(json.loads(_file(path, ""))["claudeAiOauth"]["accessToken"])
+        token = json.loads(_file(path, ""))["claudeAiOauth"]["accessToken"]
     except (ValueError, KeyError, TypeError) as error:
         raise BottleError(f"{path} holds no login of Claude Code") from error
+    if not isinstance(token, str):
+        raise BottleError(f"{path} holds no login of Claude Code")
+    return token
 
 
 Ask = Callable[[str], str]

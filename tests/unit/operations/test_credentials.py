@@ -125,6 +125,11 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason_and_the_route(tmp_p
         assert error.message == f"{ORIGIN}: the secret file {path} cannot be read: {reason}"
 
 
+def test_a_file_that_is_too_long_for_a_secret_is_refused_and_not_cut(tmp_path: Path) -> None:
+    error = refused(file(tmp_path / "token", "x" * ((1 << 20) + 1)))
+    assert error.message == f"{ORIGIN}: the secret file {tmp_path / 'token'} is longer than 1 MiB"
+
+
 def test_a_file_that_is_no_text_is_refused_without_quoting_it(tmp_path: Path) -> None:
     error = refused(file(tmp_path / "token", SECRET.encode() + b"\xff"))
     assert "it is not UTF-8 text" in error.message
@@ -139,6 +144,14 @@ def test_a_helper_that_prints_nothing_has_no_secret(printed: str) -> None:
         error = refused(HELPER, runner=runner)
     assert isinstance(error, NotFoundError)
     assert error.message == f"{ORIGIN}: the secret command:/opt/helper is empty or missing"
+
+
+def test_what_a_helper_says_that_is_no_text_is_refused_without_quoting_it() -> None:
+    with fake_runner((HELPER.argument, lambda _: Result(0, SECRET.encode() + b"\xff"))) as runner:
+        error = refused(HELPER, runner=runner)
+    assert error.message == f"{ORIGIN}: what the secret command:/opt/helper gave is not UTF-8 text"
+    assert error.__suppress_context__
+    assert SECRET not in f"{error.message} {error.hint}"
 
 
 def test_what_a_failing_helper_printed_is_not_taken_and_not_shown() -> None:
@@ -209,6 +222,8 @@ def test_a_configured_folder_without_a_login_does_not_fall_back(home: Path, tmp_
         {"claudeAiOauth": {"refreshToken": SECRET}},
         {"other": {"accessToken": SECRET}},
         {"claudeAiOauth": {"accessToken": ""}, "note": SECRET},
+        {"claudeAiOauth": {"accessToken": None}, "note": SECRET},
+        {"claudeAiOauth": {"accessToken": [SECRET]}},
     ],
 )
 def test_a_broken_login_is_an_error_that_quotes_nothing(home: Path, content: object) -> None:

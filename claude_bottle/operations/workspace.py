@@ -117,7 +117,8 @@ def materialise(runner: Runner, plan: WorkspacePlan, paths: BottlePaths) -> None
         _materialise(runner, plan, paths)
     except BottleError as error:
         # git says what it could not do, and not always that the disk was full.
-        raise BottleError(error.message, error.hint or _lack_of_room(paths.root)) from error
+        error.hint = error.hint or _lack_of_room(paths.root)
+        raise
 
 
 def _lack_of_room(folder: Path) -> str | None:

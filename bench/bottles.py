@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.children import UnmeasuredError, ended_after, stream_of, whole_process
@@ -115,7 +114,7 @@ def bare_bubblewrap(operator: Operator, slug: str, *argv: str) -> list[str]:
 
 
 def _unstaged(mount: Mount, sources: dict[str, str]) -> Mount:
-    return replace(mount, source=sources.get(mount.source, mount.source))
+    return mount._replace(source=sources.get(mount.source, mount.source))
 
 
 def plan_of(operator: Operator, slug: str) -> BubblewrapPlan:

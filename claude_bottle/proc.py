@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from claude_bottle.errors import BottleError
 
@@ -33,8 +32,7 @@ _ALWAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """argv, the names of the environment that it sees, and what stands on its standard input."""
 
     argv: tuple[str, ...]
@@ -47,8 +45,7 @@ class Command:
     limit: int = 64 << 20  # bytes of output that are taken; more is an error
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     status: int
     stdout: bytes = b""
     stderr: bytes = b""
@@ -80,11 +77,11 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class SystemRunner:
     """Runs commands on this host."""
 
-    host_environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    def __init__(self, host_environment: Mapping[str, str] = os.environ) -> None:
+        self._host_environment = host_environment
 
     def run(self, command: Command) -> Result:
         import subprocess
@@ -97,7 +94,7 @@ class SystemRunner:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     cwd=command.cwd,
-                    env=environment_for(command, self.host_environment),
+                    env=environment_for(command, self._host_environment),
                 )
             except OSError as error:
                 raise _cannot_start(command, error) from error
@@ -119,9 +116,7 @@ def _input(command: Command) -> IO[bytes]:
         return file
     if not command.stdin:
         return open(os.devnull, "rb")
-    import tempfile
-
-    scratch = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    scratch = open(os.memfd_create("stdin"), "w+b")  # noqa: SIM115 - the caller closes it
     scratch.write(command.stdin)
     scratch.seek(0)
     return scratch
@@ -149,7 +144,7 @@ def _collect(process: subprocess.Popen[bytes], command: Command) -> tuple[bytes,
     deadline = time.monotonic() + command.timeout
     output, complaints, still_open = bytearray(), bytearray(), [stdout, stderr]
     while True:
-        if not still_open:
+        if not still_open and process.poll() is None:
             _await_end(process, command, deadline)
         ended = process.poll() is not None  # asked first: all that it wrote is then in the pipes
         ready = select.select(still_open, [], [], 0.0 if ended else _TICK)[0]
@@ -170,13 +165,18 @@ def _collect(process: subprocess.Popen[bytes], command: Command) -> tuple[bytes,
 
 
 def _await_end(process: subprocess.Popen[bytes], command: Command, deadline: float) -> None:
-    import subprocess
+    """`Popen.wait` with a limit would look again and again, and sleep meanwhile."""
+    import select
     import time
 
+    pidfd = os.pidfd_open(process.pid)  # it is not reaped yet, so it is still this one
     try:
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired as error:
-        raise _time_over(command) from error
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise _time_over(command)
+    finally:
+        os.close(pidfd)
 
 
 def _time_over(command: Command) -> TimeOver:

@@ -5,17 +5,18 @@ Invariant: looking never fails as a whole. A backend that is broken or slow beco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from claude_bottle.errors import BackendMissingError, UsageError
 
+TYPE_CHECKING = False  # as `typing` has it, which an entry into a bottle has no time to load
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from claude_bottle.backend.base import ActiveAgent, BottleBackend
 
-_BACKENDS = {"bubblewrap": "claude_bottle.backend.bubblewrap.backend:BubblewrapBackend"}
+_BACKENDS = {
+    "bubblewrap": "claude_bottle.backend.bubblewrap.backend:BubblewrapBackend",
+}
 _PREFERRED = ("docker", "bubblewrap")
 
 

@@ -66,6 +66,9 @@ class BottleRequest:
     limits: Limits
     policy: Policy
     services: tuple[str, ...]
+    image: str | None = None  # what its file system is made of, where the backend makes one
+    dockerfile: str | None = None
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class EnvoyFiles:
     authorities: str
 
 
+FindEnvoy = Callable[[], EnvoyFiles]  # raises BottleError where there is none
 MakeBundle = Callable[[], BundlePlan]  # also fills the state folder; called while the keeper comes up
 
 
@@ -132,6 +136,7 @@ class Bottle(ABC):
     """A running bottle, from outside."""
 
     slug: str
+    variables: tuple[str, ...] = ()  # of the operator's environment, that `command` needs to be run with
 
     @abstractmethod
     def command(self, argv: list[str], *, tty: bool, directory: str = WORKSPACE) -> list[str]:
@@ -208,6 +213,7 @@ class BottleBackend(ABC):
     """One way to isolate. Instances are cheap and hold nothing that must be closed."""
 
     name: ClassVar[str]
+    handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
 
     @abstractmethod
     def check(self) -> Readiness:
@@ -221,8 +227,11 @@ class BottleBackend(ABC):
     def plan(self, request: BottleRequest) -> BottlePlan:
         """Raises BackendMissingError where `check` is not ok."""
 
-    def warm_up(self) -> Warm | None:
-        """Starts what every launch needs and no plan decides, to be ready sooner."""
+    def warm_up(self, state: Path, envoy: FindEnvoy) -> Warm | None:
+        """Starts what every launch needs and no plan decides, to be ready sooner.
+
+        `state` is the folder of all bottles' state.
+        """
         return None
 
     @abstractmethod
@@ -247,6 +256,14 @@ class BottleBackend(ABC):
     @abstractmethod
     def active(self, state: Path) -> list[ActiveAgent]:
         """All running bottles of this backend whose state is below `state`."""
+
+    def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
+        """Brings transcripts and logs into the state folder, where they are not there anyway."""
+        return
+
+    def forget(self, metadata: Metadata, paths: BottlePaths) -> None:
+        """Removes from the host what was preserved of a discarded bottle outside its state folder."""
+        return
 
     @abstractmethod
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:

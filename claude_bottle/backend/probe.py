@@ -183,3 +183,9 @@ def _read(path: str) -> str:
 
 def answers_as_json(questions: Questions) -> str:
     return json.dumps(run_probe(questions))
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(answers_as_json(json.load(sys.stdin)))

@@ -22,6 +22,8 @@ _NUMBER, _ARCHITECTURE = 0, 4  # in struct seccomp_data
 _ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_2 = 16, 24, 32  # their low halves
 
 _AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_OCI_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+_LOW_HALF = 0xFFFFFFFF
 _FIRST_UNKNOWN = 463  # mseal is 462; both tables are one from 424 on
 _NEW_NAMESPACE = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -88,6 +90,45 @@ def compile_filter(machine: str) -> bytes:
     program += _judged(_SOCKETPAIR[machine], _family_rules(_AF_UNIX))
     program.append(_statement(_RETURN, _ALLOW))
     return b"".join(program)
+
+
+def container_profile(machine: str) -> dict[str, object]:
+    """The same rules in the words of the OCI runtime specification (config-linux.md, Seccomp).
+
+    What only numbers can say, that calls newer than the table are refused, is left to the engine.
+    """
+    if machine not in _AUDIT_ARCHITECTURES:
+        raise UnsupportedMachine(f"no system call filter for processor {machine!r}")
+    names: dict[int, list[str]] = {_EPERM: [], _ENOSYS: []}
+    for name, (_, errno) in denied_calls(machine).items():
+        names[errno].append(name)
+    rules = [_oci(found, errno) for errno, found in names.items()]
+    rules += [_oci(["clone"], _EPERM, _same(0, bit, bit)) for bit in _bits(_NEW_NAMESPACE)]
+    rules += [_oci(["ioctl"], _EPERM, _same(1, _LOW_HALF, request)) for request in (_TIOCSTI, _TIOCLINUX)]
+    refused = set(range(_AF_NETLINK)) - {_AF_UNIX, _AF_INET, _AF_INET6}
+    rules += [_oci(["socket"], _EAFNOSUPPORT, _same(0, _LOW_HALF, family)) for family in sorted(refused)]
+    beyond = {"index": 0, "value": _AF_NETLINK, "op": "SCMP_CMP_GT"}
+    rules.append(_oci(["socket"], _EAFNOSUPPORT, beyond))
+    other_protocol = {"index": 2, "value": _NETLINK_ROUTE, "op": "SCMP_CMP_NE"}
+    rules.append(_oci(["socket"], _EPROTONOSUPPORT, _same(0, _LOW_HALF, _AF_NETLINK), other_protocol))
+    rules.append(_oci(["socketpair"], _EAFNOSUPPORT, {"index": 0, "value": _AF_UNIX, "op": "SCMP_CMP_NE"}))
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": [_OCI_ARCHITECTURES[machine]],
+        "syscalls": rules,
+    }
+
+
+def _oci(names: list[str], errno: int, *arguments: dict[str, object]) -> dict[str, object]:
+    return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": list(arguments)}
+
+
+def _same(index: int, mask: int, value: int) -> dict[str, object]:
+    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+
+
+def _bits(mask: int) -> list[int]:
+    return [1 << number for number in range(32) if mask & 1 << number]
 
 
 def _clone_rules() -> list[bytes]:

@@ -72,8 +72,10 @@ def give_up_output() -> None:
 
 def console() -> NoReturn:
     """The installed command. It ends without taking the interpreter apart, which takes its time."""
+    import gc
     import os
 
+    gc.set_threshold(50_000)  # loading modules makes no garbage, and most commands do little else
     status = main()
     try:
         sys.stdout.flush()

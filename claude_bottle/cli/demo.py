@@ -30,9 +30,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
     from claude_bottle.cli.launching import launch_agreed
     from claude_bottle.errors import UsageError
+    from claude_bottle.operations.choices import Options
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.demo import play, require_success, set_stage
-    from claude_bottle.operations.prepare import Options
 
     if options.live and options.script:
         raise UsageError("--script is for the scripted model, --live for the real one")

@@ -59,4 +59,4 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     bottle = running_bottle(home_from(os.environ), options.slug)
     tty = interactive and not options.no_tty
     argv = bottle.command(command, tty=tty, directory=options.directory or WORKSPACE)
-    os.execv(argv[0], argv)
+    os.execvp(argv[0], argv)

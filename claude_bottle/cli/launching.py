@@ -1,18 +1,22 @@
-"""What `start`, `run` and `demo` share: their options, the preflight, the launch, and the end."""
+"""What `start`, `run` and `demo` share: their options, the preflight, the launch, and the end.
+
+What a launch needs is loaded in `launch_agreed`, once that has started what takes its time to come up.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from claude_bottle.cli.screen import Screen
-from claude_bottle.errors import UsageError
-from claude_bottle.operations.context import Context
-from claude_bottle.operations.launch import Launched, abandon, launch
-from claude_bottle.operations.preflight import describe
-from claude_bottle.operations.prepare import Options, Prepared, choose_backend, prepare
-from claude_bottle.operations.settle import Settled
-from claude_bottle.text import plural
+from claude_bottle.operations.choices import Options, choose_backend, warm_up
+
+if TYPE_CHECKING:
+    from claude_bottle.cli.screen import Screen
+    from claude_bottle.operations.context import Context
+    from claude_bottle.operations.launch import Launched
+    from claude_bottle.operations.prepare import Prepared
+    from claude_bottle.operations.settle import Settled
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,8 @@ def options_from(parsed: argparse.Namespace, arguments: tuple[str, ...] = ()) ->
 
 
 def show_preflight(screen: Screen, prepared: Prepared) -> None:
+    from claude_bottle.operations.preflight import describe
+
     for label, text in describe(prepared):
         screen.pair(label, text)
 
@@ -46,8 +52,13 @@ def launch_agreed(
 ) -> Launched | None:
     """Plans, shows, asks and launches. None where the operator only looked, or said no."""
     backend = choose_backend(context, options)
-    warm = backend.warm_up() if yes and not dry else None  # nothing starts before the operator has agreed
+    warm = (
+        warm_up(context, backend) if yes and not dry else None
+    )  # nothing starts before the operator has agreed
     try:
+        from claude_bottle.operations.launch import abandon, launch
+        from claude_bottle.operations.prepare import prepare
+
         prepared = prepare(context, options, backend)
         try:
             show_preflight(screen, prepared)
@@ -67,6 +78,8 @@ def launch_agreed(
 
 def report(screen: Screen, settled: Settled) -> None:
     """Says what came back and what is left."""
+    from claude_bottle.text import plural
+
     for problem in settled.problems:
         screen.say(problem)
     if settled.work.refs:
@@ -80,6 +93,8 @@ def report(screen: Screen, settled: Settled) -> None:
 
 def refuse_arguments(given: list[str]) -> tuple[str, ...]:
     """Words for claude, less what a bottle always gives it."""
+    from claude_bottle.errors import UsageError
+
     if "--dangerously-skip-permissions" in given:
         raise UsageError("--dangerously-skip-permissions is given already")
     return tuple(given)

@@ -38,7 +38,6 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
     from claude_bottle.errors import UsageError
     from claude_bottle.operations.context import system_context
-    from claude_bottle.operations.settle import settle
 
     arguments = refuse_arguments(options.rest)
     if not (options.detach or options.dry_run or sys.stdin.isatty()):
@@ -52,6 +51,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0
+    from claude_bottle.operations.settle import settle
+
     screen.say(f"attached to {launched.metadata.slug}")
     status = None
     try:

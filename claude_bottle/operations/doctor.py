@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 
 from claude_bottle.backend import known_backend_names, load_backend
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
+from claude_bottle.operations.choices import find_authorities
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import claude_credential, find_claude
-from claude_bottle.operations.prepare import CHECKOUT, find_authorities
+from claude_bottle.operations.prepare import CHECKOUT
 from claude_bottle.proc import Command, checked, find_program
 from claude_bottle.sidecars.egress.envoy import find_envoy
 

@@ -26,7 +26,9 @@ class Answer:
 def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str, timeout: float) -> Answer:
     """Raises TimeOver, or BottleError where the output is endless. The prompt is its standard input."""
     argv = bottle.claude_argv([*arguments, "--print", "--output-format", "json"], tty=False)
-    command = Command(tuple(argv), stdin=prompt.encode(), timeout=timeout, limit=_OUTPUT_BYTES)
+    command = Command(
+        tuple(argv), stdin=prompt.encode(), timeout=timeout, limit=_OUTPUT_BYTES, keep=bottle.variables
+    )
     try:
         done = runner.run(command)
     except TimeOver as error:

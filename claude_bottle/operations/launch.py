@@ -10,18 +10,19 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_bottle.backend.base import Bottle, BundlePlan, EnvoyFiles, Progress, Secrets, Warm
+from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets, Warm
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.operations import claude, handover, workspace
+from claude_bottle.operations.choices import envoy_files
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
 from claude_bottle.operations.prepare import Prepared
 from claude_bottle.operations.prove import Check, prove
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaves
-from claude_bottle.sidecars.egress.envoy import find_envoy
 from claude_bottle.sidecars.egress.outlets import inspected_chains
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
@@ -56,10 +57,14 @@ def launch(
     context: Context, prepared: Prepared, progress: Progress, ask: Ask, warm: Warm | None = None
 ) -> Launched:
     """A new bottle. Raises BottleError; then nothing runs and no state is left. `warm` is used up."""
-    with store.locked(prepared.paths):
+    with ExitStack() as lock:
         try:
-            return _launch(context, prepared, progress, ask, again=False, warm=warm)
+            lock.enter_context(store.locked(prepared.paths))  # takes a file, which may fail too
+            with store.explained(context.home):
+                return _launch(context, prepared, progress, ask, again=False, warm=warm)
         except BaseException:
+            if warm is not None:
+                warm.abandon()
             abandon(prepared)
             raise
 
@@ -70,7 +75,8 @@ def revive(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -
     Raises BottleError; then nothing runs and the state is as it was.
     """
     handover.forget(prepared.paths)
-    return _launch(context, prepared, progress, ask, again=True)
+    with store.explained(context.home):
+        return _launch(context, prepared, progress, ask, again=True)
 
 
 def _launch(
@@ -101,7 +107,7 @@ def _launch(
             return plan
 
         bottle = prepared.backend.launch(
-            prepared.plan, secrets, _envoy(context, prepared), make_bundle, progress, warm
+            prepared.plan, secrets, envoy_files(context), make_bundle, progress, warm
         )
         steps = Steps(progress)
         proof = _prove_and_fill(bottle, prepared, authority[0], tuple(credentials.values()), again=again)
@@ -111,8 +117,6 @@ def _launch(
     except BaseException:
         if bottle is not None:
             bottle.stop()
-        elif warm is not None:
-            warm.abandon()
         raise
 
 
@@ -152,6 +156,7 @@ class _Beside:
 def abandon(prepared: Prepared) -> None:
     """Forgets a launch that was not begun, or has just been undone."""
     prepared.backend.discard(prepared.metadata, prepared.paths)
+    prepared.backend.forget(prepared.metadata, prepared.paths)
     store.remove(prepared.paths)
 
 
@@ -164,15 +169,6 @@ def _bundle(prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan
     target.write_bytes(merged)
     target.chmod(0o644)
     return BundlePlan(leaves, credentials), authority.cert_pem
-
-
-def _envoy(context: Context, prepared: Prepared) -> EnvoyFiles:
-    binary = find_envoy(context.environment)
-    if binary is None:
-        raise NotFoundError(
-            "there is no Envoy on this host", "run script/bootstrap, or set CLAUDE_BOTTLE_ENVOY"
-        )
-    return EnvoyFiles(str(binary), str(prepared.authorities))
 
 
 def _provision(context: Context, prepared: Prepared) -> None:

@@ -5,13 +5,12 @@ Invariant: nothing is started and no secret is read here but those that the plan
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import claude_bottle
-from claude_bottle.backend import get_bottle_backend, load_backend
+from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import (
     AUTHORITIES,
     CLAUDE,
@@ -21,10 +20,11 @@ from claude_bottle.backend.base import (
     BottleRequest,
     Grant,
 )
-from claude_bottle.errors import BottleError, NotFoundError, UsageError
+from claude_bottle.errors import NotFoundError, UsageError
 from claude_bottle.manifest.load import LoadedManifest, load_manifest
 from claude_bottle.manifest.model import Agent, Bottle, resolved_digest
 from claude_bottle.operations import claude, workspace
+from claude_bottle.operations.choices import Options, choose_backend, find_authorities
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import claude_credential, find_claude
 from claude_bottle.operations.repository import git, observe_repository
@@ -34,25 +34,7 @@ from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
 CHECKOUT = Path(claude_bottle.__file__).parent.parent
-_AUTHORITIES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 _UNHANDLED = ("image", "dockerfile", "packages", "ssh")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line adds to the manifest."""
-
-    agent: str
-    backend: str | None = None
-    workspace: str | None = None  # a mode
-    folder: Path | None = None  # instead of the present one
-    carry: bool = False
-    arguments: tuple[str, ...] = ()  # for claude
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +73,6 @@ def resolve_agent(loaded: LoadedManifest, name: str) -> tuple[Agent, Bottle]:
 
 def load(context: Context) -> LoadedManifest:
     return load_manifest(context.home.root, context.folder)
-
-
-def choose_backend(context: Context, options: Options) -> BottleBackend:
-    return get_bottle_backend(options.backend, context.environment)
 
 
 def prepare(context: Context, options: Options, backend: BottleBackend | None = None) -> Prepared:
@@ -230,13 +208,16 @@ def _request(
         limits=bottle.limits,
         policy=Policy(purpose.routes),
         services=("egress", "firewall"),
+        image=bottle.image,
+        dockerfile=bottle.dockerfile,
+        packages=bottle.packages,
     )
 
 
 def _refuse_what_is_not_done(backend: BottleBackend, bottle: Bottle) -> None:
     """A setting that would have no effect is an error: it was written for a reason."""
     for name in _UNHANDLED:
-        if getattr(bottle, name):
+        if getattr(bottle, name) and name not in backend.handles:
             raise UsageError(
                 f"{bottle.origin or bottle.name}: the backend {backend.name} cannot do {name!r}", "remove it"
             )
@@ -261,15 +242,3 @@ def _git_user(context: Context, agent: Agent, bottle: Bottle) -> tuple[str, str]
         asked = None if value else context.runner.run(git(context.folder, "config", "--get", key))
         found.append(value or (asked.text.strip() if asked and asked.status == 0 else ""))
     return (found[0] or f"claude ({agent.name})", found[1] or "claude@bottle.invalid")
-
-
-def find_authorities(context: Context) -> Path:
-    """The host's certificate authorities. `SSL_CERT_FILE` where the operator set it."""
-    chosen = context.environment.get("SSL_CERT_FILE")
-    for path in (chosen,) if chosen else _AUTHORITIES:
-        if os.path.isfile(path):
-            return Path(path)
-    raise BottleError(
-        f"there are no certificate authorities at {chosen or _AUTHORITIES[0]}",
-        "install ca-certificates, or set SSL_CERT_FILE",
-    )

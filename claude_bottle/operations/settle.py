@@ -45,12 +45,18 @@ def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep
     paths = context.home.bottle(metadata.slug)
     problems: list[str] = []
     work = handover.Work(())
+    backend = load_backend(metadata.backend)
     if bottle is not None:
         try:
             work = handover.take(context.runner, _capture(metadata, paths), metadata)
             problems += [work.lacks] if work.lacks else []
         except (BottleError, OSError) as error:
             problems.append(f"the work was not handed over: {error}")
+    try:
+        backend.gather(metadata, paths)
+    except (BottleError, OSError) as error:
+        problems.append(str(error))
+    if bottle is not None:
         try:
             bottle.stop()
         except (BottleError, OSError) as error:
@@ -59,10 +65,11 @@ def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep
         archive(context, metadata.slug, paths)
     except OSError as error:
         problems.append(f"the transcript was not kept: {error.strerror}")
-    load_backend(metadata.backend).discard(metadata, paths)
+    backend.discard(metadata, paths)
     preserved = keep or bool(problems)
     if not preserved:
         try:
+            backend.forget(metadata, paths)
             store.remove(paths)
         except (OSError, BottleError) as error:
             problems.append(f"the state was not removed: {error}")

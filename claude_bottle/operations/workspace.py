@@ -25,7 +25,6 @@ from claude_bottle.proc import Command, Runner, checked
 from claude_bottle.state.paths import BottlePaths
 
 OBJECTS = "/opt/claude-bottle/objects"
-_LEAST_BYTES, _LEAST_FILES = 1 << 20, 64
 MODES = ("clone", "overlay", "copy", "bind", "none")
 
 
@@ -113,21 +112,6 @@ def grants(plan: WorkspacePlan, paths: BottlePaths) -> tuple[Grant, ...]:
 
 def materialise(runner: Runner, plan: WorkspacePlan, paths: BottlePaths) -> None:
     """Makes the host's part, into the state folder only. Raises BottleError."""
-    try:
-        _materialise(runner, plan, paths)
-    except BottleError as error:
-        # git says what it could not do, and not always that the disk was full.
-        error.hint = error.hint or _lack_of_room(paths.root)
-        raise
-
-
-def _lack_of_room(folder: Path) -> str | None:
-    found = os.statvfs(folder)
-    full = found.f_bavail * found.f_frsize < _LEAST_BYTES or (found.f_files and found.f_favail < _LEAST_FILES)
-    return f"No space left on device? {folder} has hardly any" if full else None
-
-
-def _materialise(runner: Runner, plan: WorkspacePlan, paths: BottlePaths) -> None:
     if plan.mode == "overlay":
         for name in ("upper", "work"):
             (paths.overlay / name).mkdir(parents=True, exist_ok=True)

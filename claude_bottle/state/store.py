@@ -7,11 +7,12 @@ broken.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.state.metadata import BadMetadata, Metadata, parse, render
@@ -19,10 +20,10 @@ from claude_bottle.state.paths import BottlePaths, Home, is_slug, list_slugs, ne
 from claude_bottle.state.trees import remove_trees
 
 _ATTEMPTS = 20
+_LEAST_BYTES, _LEAST_FILES = 1 << 20, 64  # about what the smallest bottle needs
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A state folder whose metadata cannot be read."""
 
     slug: str
@@ -58,7 +59,8 @@ def create(home: Home, agent: str) -> str:
 
 
 def save(home: Home, metadata: Metadata) -> None:
-    write_atomically(home.bottle(metadata.slug).metadata, render(metadata))
+    with explained(home):
+        write_atomically(home.bottle(metadata.slug).metadata, render(metadata))
 
 
 def load(home: Home, slug: str) -> Metadata:
@@ -127,6 +129,31 @@ def _take(path: Path) -> int:
         except FileNotFoundError:
             pass  # removed while this process waited
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def explained(home: Home) -> Iterator[None]:
+    """What fails on a full disk says so: a program tells what it could not do, a write tells no place."""
+    try:
+        yield
+    except BottleError as error:
+        if error.hint is None and _is_full(home.root):
+            error.hint = f"No space left on device: the disk of {home.root} is full: make room and try again"
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None and _is_full(home.root):
+            error.filename = str(home.root)
+        raise
+
+
+def _is_full(folder: Path) -> bool:
+    """Also where there was a little room again by the time that this was asked. Where nobody knows: no."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    no_files = found.f_files > 0 and found.f_favail < _LEAST_FILES  # 0: a file system that does not count
+    return no_files or found.f_bavail * found.f_frsize < _LEAST_BYTES
 
 
 def nearest_hint(name: str, known: list[str]) -> str | None:

@@ -29,6 +29,37 @@ def assert_listed_works_and_nothing_else_runs(cli: Cli) -> list[str]:
     return found
 
 
+def cradles(cli: Cli) -> list[str]:
+    """Folders in which an Envoy comes up that has no bottle yet."""
+    return [path.name for path in cli.state.glob(".cradle-*")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_start_that_ends_before_it_has_a_bottle_leaves_nothing(
+    cli: Cli, idle: ScriptedModel, number: signal.Signals
+) -> None:
+    cli.repository()
+    cli.manifest(idle.url)
+    with cli.begun("start", cli.agent, "--detach", "--yes") as process:
+        eventually(lambda: bool(cradles(cli)) or process.poll() is not None)
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert b"Traceback" not in err, err
+    eventually(lambda: not cradles(cli))
+    for slug in cli.slugs():
+        cli("stop", slug).ok()
+    cli.assert_nothing_is_left()
+
+
+def test_a_start_that_cannot_be_planned_leaves_nothing(cli: Cli, idle: ScriptedModel) -> None:
+    cli.repository()
+    cli.manifest(idle.url)
+    done = cli("start", "nobody-of-that-name", "--detach", "--yes")
+    assert (done.status, "there is no agent" in done.talk) == (3, True), done.everything
+    assert cradles(cli) == []
+    cli.assert_nothing_is_left()
+
+
 def test_a_start_that_is_killed_leaves_a_working_bottle_or_none(cli: Cli, idle: ScriptedModel) -> None:
     cli.repository()
     cli.manifest(idle.url)
@@ -41,6 +72,7 @@ def test_a_start_that_is_killed_leaves_a_working_bottle_or_none(cli: Cli, idle: 
             out, err = process.communicate()
         eventually(lambda: not cli.processes(f"start {cli.agent}"))
         running = assert_listed_works_and_nothing_else_runs(cli)
+        eventually(lambda: not cradles(cli))
         assert len(running) <= 1, (moment, out, err)
         if process.returncode == 0:
             assert running == [out.decode().strip()]

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from claude_bottle.backend.base import Bottle
+from claude_bottle.operations.choices import Options
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.launch import Launched, launch
-from claude_bottle.operations.prepare import Options, Prepared, prepare
+from claude_bottle.operations.prepare import Prepared, prepare
 from claude_bottle.proc import Result, SystemRunner
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home, open_home

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from claude_bottle.backend.base import AUTHORITIES, CLAUDE, NODE_HOME, WORKSPACE, BottleRequest, Grant
@@ -26,8 +25,7 @@ DEBIAN = HostFacts(
     cgroup_parents=(),
     max_user_namespaces=15000,
 )
-ROOT = replace(
-    DEBIAN,
+ROOT = DEBIAN._replace(
     root=True,
     version=(0, 12, 0),
     cgroup_parents=(("memory", "/sys/fs/cgroup/memory"), ("pids", "/sys/fs/cgroup/pids")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import claude_bottle
 
@@ -21,8 +21,7 @@ PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(claude_bottle.__f
 _NAMESPACES = ("user", "ipc", "pid", "net", "uts", "cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One step of building the bottle's file system, in order.
 
     kind: bind, ro-bind, tmpfs (source: bytes), dir, symlink (source: its text), proc, dev, remount-ro.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from claude_bottle.backend.base import (
     BottlePlan,
     BottleRequest,
     EnvoyFiles,
+    FindEnvoy,
     MakeBundle,
     Progress,
     Readiness,
@@ -59,12 +61,20 @@ class BubblewrapBackend(BottleBackend):
         readiness = self.check()
         if not readiness.ok:
             raise BackendMissingError(f"bubblewrap cannot be used here: {readiness.reason}", readiness.hint)
-        return plan_bottle(request, self._facts, int.from_bytes(os.urandom(4)) % (1 << 20))
+        return plan_bottle(request, self._facts, _identity())
 
-    def warm_up(self) -> KeeperProcess:
+    def warm_up(self, state: Path, envoy: FindEnvoy) -> KeeperProcess:
         from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
 
-        return KeeperProcess()
+        keeper = KeeperProcess()
+        try:
+            from claude_bottle.backend.bubblewrap.plan import plan_envoy
+
+            keeper.start_envoy(plan_envoy(self._facts, _identity()), str(state), envoy())
+        except BaseException:
+            keeper.abandon()
+            raise
+        return keeper
 
     def launch(
         self,
@@ -81,7 +91,9 @@ class BubblewrapBackend(BottleBackend):
         from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
 
         assert isinstance(plan, BubblewrapPlan)
-        keeper = warm if isinstance(warm, KeeperProcess) else KeeperProcess()
+        state = plan.request.paths.root.parent
+        keeper = warm if isinstance(warm, KeeperProcess) else self.warm_up(state, lambda: envoy)
+        plan = replace(plan, envoy=keeper.envoy_plan)  # it runs already
         start(keeper, plan, secrets, envoy, bundle, progress)
         return BubblewrapBottle(plan.request.slug, plan.request.paths, self._runner, keeper)
 
@@ -104,3 +116,8 @@ class BubblewrapBackend(BottleBackend):
 
         end_remains(str(paths.run))
         remove(remains(metadata.slug))
+
+
+def _identity() -> int:
+    """What sets one bottle, or one Envoy, apart from the others."""
+    return int.from_bytes(os.urandom(4)) % (1 << 20)

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_bottle.backend.bubblewrap import linux
 from claude_bottle.backend.bubblewrap.guard import kill_and_wait
@@ -26,8 +26,7 @@ ANCHOR = ("/bin/sh", "-c", "echo ready; read end")
 _READY_SECONDS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Bottle:
+class Bottle(NamedTuple):
     """The running bubblewrap: its process, the first process inside, and what holds it."""
 
     process: int

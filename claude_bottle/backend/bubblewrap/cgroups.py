@@ -9,18 +9,19 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.errors import BottleError
-from claude_bottle.manifest.model import Limits
+
+if TYPE_CHECKING:
+    from claude_bottle.manifest.model import Limits
 
 DEFAULT_PIDS = 4096
 _PERIOD = 100_000  # microseconds
 _ENDING_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class LimitPlan:
+class LimitPlan(NamedTuple):
     """Groups to make, values to write there, limits for each process, and what to tell the operator."""
 
     groups: tuple[str, ...]

@@ -13,7 +13,9 @@ Both are undumpable and have forgotten their command line from before the first 
 dies with the middle. 5. Whatever fails, nothing is run, and the status is 125. 6. Every module is loaded
 before the first namespace is joined, since afterwards a name would be looked up among the bottle's files.
 
-Started as `python -I -S -c ...` (see `argv.enter`), since a joined namespace cannot be left again.
+Started as `python -I -S -c ...` (see `argv.enter`), since a joined namespace cannot be left again. Somebody
+waits for each start, so neither this nor what it imports needs `typing` or `dataclasses`, which take as long
+as the rest.
 """
 
 from __future__ import annotations
@@ -22,14 +24,18 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings  # noqa: F401 - rule 6: `os.execvpe` asks for it
+from collections import namedtuple
 from types import ModuleType
-from typing import NoReturn
 
 from claude_bottle.backend.bubblewrap import linux
 from claude_bottle.backend.bubblewrap.entry import Doors, NotRunning, open_doors
 from claude_bottle.backend.bubblewrap.relay import forward_signals, relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 NODE_UID = 1000
 WORKSPACE = "/home/node/workspace"
@@ -37,12 +43,12 @@ FAILED_TO_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 _PASSED_ON = ("TERM", "COLORTERM")  # what a program must know of the caller's terminal
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
+class Inside(namedtuple("Inside", "become terminal", defaults=(False,))):
     """What becomes of the child once it is inside and powerless; it must not return."""
 
+    __slots__ = ()
     become: Callable[[dict[bytes, bytes]], NoReturn]
-    terminal: bool = False
+    terminal: bool
 
 
 def execute(argv: tuple[str, ...], directory: str) -> Callable[[dict[bytes, bytes]], NoReturn]:

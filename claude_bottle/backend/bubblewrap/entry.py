@@ -19,7 +19,7 @@ import os
 import resource
 import signal
 import struct
-from dataclasses import dataclass
+from collections import namedtuple
 
 from claude_bottle.backend.bubblewrap import linux
 
@@ -40,22 +40,22 @@ class NotRunning(Exception):
     """There is no live bottle behind this run directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(namedtuple("Facts", "init born anchor anchor_born cgroups rlimits", defaults=((), ()))):
     """The contents of `entry`."""
 
+    __slots__ = ()
     init: int
     born: str
     anchor: int
     anchor_born: str
-    cgroups: tuple[str, ...] = ()
-    rlimits: tuple[tuple[str, int], ...] = ()
+    cgroups: tuple[str, ...]
+    rlimits: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
+class Doors(namedtuple("Doors", "owner namespaces inner environment program cgroups rlimits")):
     """Everything of the host that entering needs, opened before the first namespace is joined."""
 
+    __slots__ = ()
     owner: int  # the user namespace that owns the others
     namespaces: tuple[tuple[int, int], ...]  # (descriptor, kind), in the order of joining
     inner: int  # the user namespace that the bottle's programs live in

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_bottle.backend.base import Readiness
 from claude_bottle.proc import Command, Runner, find_program
@@ -54,8 +54,7 @@ _MASKED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(NamedTuple):
     """The host as bubblewrap and the plan see it."""
 
     bwrap: str | None

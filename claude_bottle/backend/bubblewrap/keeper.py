@@ -6,6 +6,9 @@ bottle; thus no unproved bottle outlives its start. 3. When the keeper dies, how
 ends the bottle (its programs lose their parent and their input) and with the listening sockets the way out.
 4. When the bottle or the bundle ends, the keeper ends.
 
+Envoy is the same for every bottle, so it is started before there is one: in a cradle, which becomes the
+bottle's once the lock is taken.
+
 It talks to the starting command in JSON lines: steps with their times, then "ready", or an error.
 """
 
@@ -16,10 +19,11 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from claude_bottle.backend.bubblewrap import entry, linux
+from claude_bottle.backend.bubblewrap import cradle, entry, linux
 from claude_bottle.backend.bubblewrap.birth import (
     Bottle,
     await_bottle,
@@ -199,8 +203,6 @@ class Probing:
             signal.set_wakeup_fd(-1)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(output, 1)
-            import ssl  # noqa: F401 - what the probe needs is loaded while the host's files can be seen
-
             from claude_bottle.backend.bubblewrap.enter import Inside, enter
             from claude_bottle.backend.probe import answers_as_json
 
@@ -230,51 +232,79 @@ class Probing:
 
 
 def main() -> int:
-    """Two lines come from the starting command: what Envoy needs, then, once it is made, all the rest.
+    """Three lines come from the starting command: what Envoy needs; where the bottle is; all the rest.
 
-    While there is no first line yet there is time to load everything; once there is, Envoy comes first.
+    Between the first two there is time to load everything.
     """
     import resource
-    import select
 
     reporter, lines = Reporter(), Lines()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
     linux.set_process_name("claude-bottle")
     linux.set_dumpable(False)
-    if not select.select([0], [], [], 0)[0]:
-        import claude_bottle.sidecars.bundle
     try:
-        begin = json.loads(lines.next())
-        os.chdir(begin["folder"])
-        _log_to(begin["keeper_log"])
-        lock = entry.take_lock("..")
-        envoy = _start_envoy(begin)
-        import claude_bottle.sidecars.bundle  # noqa: F401 - while Envoy comes up
+        start = json.loads(lines.next())
+        with _early_envoy(start) as envoy:
+            _load()  # while Envoy comes up
 
-        reporter.step("imports")
-        spec = json.loads(lines.next())
+            lock = _take_over(start["cradle"], json.loads(lines.next()))
+            reporter.step("keeper")
+            status = _live(json.loads(lines.next()), envoy, lines, reporter)
     except BlockingIOError:
         reporter.say(error="another process keeps this bottle already")
         return 1
     except (OSError, ValueError, KeyError) as error:
         reporter.say(error=f"no start: {error}")
         return 1
-    status = _live(spec, envoy, lines, reporter)
     os.close(lock)
     return status
+
+
+@contextmanager
+def _early_envoy(start: dict[str, Any]) -> Iterator[Child]:
+    """Envoy, and the folder that it comes up in. Afterwards neither is left where it was."""
+    cradle.make(start["cradle"], start["uid"])
+    envoy = None
+    try:
+        os.chdir(start["cradle"])
+        for name, content in start["files"].items():
+            write_for_envoy(name, content, start["uid"])
+        envoy = Child(start["argv"], start["log"])
+        yield envoy
+    finally:
+        if envoy is not None:
+            envoy.kill()
+        cradle.remove(start["cradle"])
+
+
+def _load() -> None:
+    """All that the keeper, and the probe that it forks, will need. What is loaded is never garbage."""
+    import gc
+
+    gc.disable()
+    import ssl  # noqa: F401
+
+    import claude_bottle.backend.bubblewrap.enter
+    import claude_bottle.backend.probe
+    import claude_bottle.sidecars.bundle  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
+
+
+def _take_over(place: str, begin: dict[str, Any]) -> int:
+    """Locks the bottle's run directory, and only then moves Envoy's folder there. Raises OSError."""
+    _log_to(begin["log"])
+    lock = entry.take_lock(begin["run"])
+    os.rename(place, begin["folder"])
+    return lock
 
 
 def _log_to(path: str) -> None:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
     os.close(log)
-
-
-def _start_envoy(begin: dict[str, Any]) -> Child:
-    for name, content in begin["files"].items():
-        write_for_envoy(name, content, begin["uid"])
-    return Child(begin["argv"], begin["log"])
 
 
 def _live(spec: dict[str, Any], envoy: Child, lines: Lines, reporter: Reporter) -> int:

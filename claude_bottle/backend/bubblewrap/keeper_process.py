@@ -12,18 +12,22 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from claude_bottle.backend.base import Progress
+from claude_bottle.backend.base import EnvoyFiles, Progress
+from claude_bottle.backend.bubblewrap import cradle
 from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, python_argv
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Result
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.bubblewrap.plan import EnvoyPlan
 
 _START_SECONDS = 60.0
 
 
 class KeeperProcess:
-    """A keeper, as long as it still belongs to this process; till it is told of a bottle it loads itself."""
+    """A keeper, as long as it still belongs to this process; till there is a bottle it brings Envoy up."""
 
     def __init__(self) -> None:
         self._early_words = os.memfd_create("keeper")
@@ -36,6 +40,20 @@ class KeeperProcess:
             start_new_session=True,
         )
         self._heard = b""
+        self._cradle = ""
+
+    def start_envoy(self, plan: EnvoyPlan, state: str, files: EnvoyFiles) -> None:
+        """In a cradle below `state`, until there is a bottle to `adopt` it."""
+        from claude_bottle.backend.bubblewrap.early import envoy_start
+
+        cradle.remove_forgotten(state)
+        self.envoy_plan = plan
+        self._cradle = cradle.new_name(state)
+        self.send(envoy_start(plan, self._cradle, files))
+
+    def adopt(self, run: str, folder: str, log: str) -> None:
+        """From now on the keeper is the bottle's of this run directory, and Envoy's folder is `folder`."""
+        self.send({"run": run, "folder": folder, "log": log})
 
     def send(self, spec: Mapping[str, object]) -> None:
         self._tell(json.dumps(spec).encode())
@@ -99,6 +117,7 @@ class KeeperProcess:
             self._process.kill()
             self._process.wait()
         _pipe(self._process.stdout).close()
+        cradle.remove(self._cradle)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -5,22 +5,21 @@ Invariant: when `launch` raises, no process, group or mount of this bottle is le
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, Grant, MakeBundle, Progress, Secrets
 from claude_bottle.backend.bubblewrap import cgroups, entry
-from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, bwrap_arguments, staged_argv
+from claude_bottle.backend.bubblewrap.argv import bwrap_arguments
+from claude_bottle.backend.bubblewrap.early import envoy_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
 from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
-from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan, envoy_command
+from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BackendMissingError, BottleError
-from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec, spec_to_json
-from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
+from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
 from claude_bottle.state.trees import give_trees, remove_trees
 
 LOG = "bundle.log"
@@ -67,12 +66,11 @@ def _start(
     progress: Progress,
 ) -> None:
     paths = plan.request.paths
-    for folder in (paths.run, paths.run / SOCKETS, paths.logs, paths.etc, paths.tmp):
+    for folder in (paths.run, paths.logs, paths.etc, paths.tmp):
         folder.mkdir(mode=0o700, exist_ok=True)
-    remove_trees((paths.run / SOCKETS).iterdir())  # an earlier start left them to another identity
-    if plan.envoy_uid is not None:
-        os.chown(paths.run / SOCKETS, plan.envoy_uid, plan.envoy_uid)
-    keeper.send(_envoy_start(plan, envoy))
+    sockets = paths.run / SOCKETS
+    remove_trees([sockets] if sockets.exists() else [])  # an earlier start's
+    keeper.adopt(str(paths.run), str(sockets), str(paths.logs / LOG))
     made = bundle()
     _prepare(plan)
     cgroups.create(plan.limits)
@@ -147,32 +145,13 @@ def _spec(plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: Bun
     }
 
 
-def _envoy_argv(plan: BubblewrapPlan, envoy: EnvoyFiles) -> list[str]:
-    argv, stage = envoy_command(plan, envoy.binary, envoy.authorities)
-    return staged_argv(PACKAGE_ROOT, json.dumps(to_json(stage)), argv) if stage.needed else argv
-
-
-def _envoy_start(plan: BubblewrapPlan, envoy: EnvoyFiles) -> dict[str, object]:
-    """The first line for the keeper: Envoy comes up while the rest is still being made."""
-    empty: dict[str, object] = {"resources": []}
-    paths = plan.request.paths
-    return {
-        "folder": str(paths.run / SOCKETS),
-        "keeper_log": str(paths.logs / LOG),
-        "files": {ENVOY_CONFIG: envoy_bootstrap(), CLUSTERS_FILE: empty, LISTENERS_FILE: empty},
-        "argv": _envoy_argv(plan, envoy),
-        "uid": plan.envoy_uid,
-        "log": ENVOY_LOG,
-    }
-
-
 def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) -> dict[str, object]:
     spec = BundleSpec(
         policy=plan.request.policy,
         leaves=bundle.leaves,
         credentials=bundle.credentials,
-        envoy=tuple(_envoy_argv(plan, envoy)),
-        envoy_uid=plan.envoy_uid,
+        envoy=tuple(envoy_argv(plan.envoy, str(plan.request.paths.run / SOCKETS), envoy)),
+        envoy_uid=plan.envoy.uid,
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),
     )

@@ -7,8 +7,9 @@ files. As root the bottle's programs are another host identity, one of its own f
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from claude_bottle.backend.base import AUTHORITIES, BottlePlan, BottleRequest, Grant
+from claude_bottle.backend.base import AUTHORITIES, BottlePlan, BottleRequest, EnvoyFiles, Grant
 from claude_bottle.backend.bubblewrap.argv import Mount, confined_arguments
 from claude_bottle.backend.bubblewrap.cgroups import LimitPlan, plan_limits
 from claude_bottle.backend.bubblewrap.host import SYMLINKS_FIXED, HostFacts
@@ -19,7 +20,7 @@ from claude_bottle.sidecars.egress.envoy import envoy_argv
 ENVOY_FOLDER, ENVOY_BINARY, ENVOY_AUTHORITIES = "/run/egress", "/opt/envoy", "/opt/authorities.pem"
 
 _FIRST_UID = 0x70000000  # above what systemd gives to containers and services
-_ENVOY_UIDS = 1 << 20  # so far above its bottle's identity is Envoy's
+_UIDS = 1 << 20  # so many for bottles, then as many for their Envoys
 _SHM_BYTES = 512 << 20
 _RUN_BYTES = 64 << 20
 ETC_FILES = ("passwd", "group", "hosts", "resolv.conf", "nsswitch.conf")
@@ -28,6 +29,31 @@ _AUTHORITY_PATHS = (
     "/etc/ssl/cert.pem",
     "/etc/pki/tls/certs/ca-bundle.crt",
 )
+
+
+class EnvoyPlan(NamedTuple):
+    """How Envoy is confined; `uid` is the host identity that it runs as, None for the operator's own."""
+
+    bwrap: str
+    system: tuple[Mount, ...]
+    uid: int | None
+
+    def command(self, folder: str, files: EnvoyFiles) -> tuple[list[str], Stage]:
+        """Envoy alone in its own namespaces, without network or files but its own, and how that is staged."""
+        shown = (folder, files.binary, files.authorities)
+        stage = Stage(tuple(Source(path) for path in shown) if self.uid is not None else (), self.uid)
+        folder, binary, authorities = (
+            f"{STAGE}/{index}" if stage.needed else path for index, path in enumerate(shown)
+        )
+        mounts = (
+            *self.system,
+            Mount("bind", ENVOY_FOLDER, folder),
+            Mount("ro-bind", ENVOY_BINARY, binary),
+            Mount("ro-bind", ENVOY_AUTHORITIES, authorities),
+            Mount("remount-ro", "/"),
+        )
+        inner = envoy_argv(ENVOY_BINARY, ENVOY_CONFIG)
+        return [self.bwrap, *confined_arguments(mounts, ENVOY_FOLDER), *inner], stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +66,7 @@ class BubblewrapPlan(BottlePlan):
     mounts: tuple[Mount, ...]
     stage: Stage
     limits: LimitPlan
-    system: tuple[Mount, ...]
-
-    @property
-    def envoy_uid(self) -> int | None:
-        """The host identity that Envoy runs as; None for the operator's own."""
-        return None if self.stage.uid is None else self.stage.uid + _ENVOY_UIDS
+    envoy: EnvoyPlan
 
     @property
     def backend_name(self) -> str:
@@ -71,8 +92,14 @@ class BubblewrapPlan(BottlePlan):
         return tuple(found)
 
 
+def plan_envoy(facts: HostFacts, identity: int) -> EnvoyPlan:
+    """`identity`, below 2**20, sets this Envoy's host uid apart where the operator is root."""
+    assert facts.bwrap is not None
+    return EnvoyPlan(facts.bwrap, _system(facts), _FIRST_UID + _UIDS + identity if facts.root else None)
+
+
 def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> BubblewrapPlan:
-    """`identity`, below 2**20, sets this bottle's host uid apart where the operator is root."""
+    """`identity`, below 2**20, sets this bottle's host uid and its Envoy's apart; for root."""
     assert facts.bwrap is not None
     grants = _outer_first((*request.grants, *_own_grants(request)))
     staging = facts.root or any(grant.overlay for grant in grants)
@@ -87,14 +114,13 @@ def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> Bubb
         )
         for index, item in enumerate(grants)
     )
-    system = _system(facts)
     return BubblewrapPlan(
         request=replace(request, grants=grants),
         bwrap=facts.bwrap,
         version=facts.version,
         machine=facts.machine,
         mounts=(
-            *system,
+            *_system(facts),
             *_etc(facts),
             *_own(facts),
             *granted,
@@ -103,7 +129,7 @@ def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> Bubb
         ),
         stage=Stage(sources if staging else (), _FIRST_UID + identity if facts.root else None),
         limits=plan_limits(request.limits, request.slug, facts.cgroup_parents),
-        system=system,
+        envoy=plan_envoy(facts, identity),
     )
 
 
@@ -142,23 +168,3 @@ def _own(facts: HostFacts) -> tuple[Mount, ...]:
         Mount("symlink", "/var/run", "/run"),
         Mount("dir", "/home"),
     )
-
-
-def envoy_command(plan: BubblewrapPlan, binary: str, authorities: str) -> tuple[list[str], Stage]:
-    """Envoy alone in its own namespaces, without network or files but its own, and how that is staged."""
-    folder = str(plan.request.paths.run / "egress")
-    staging = plan.envoy_uid is not None
-    shown = (folder, binary, authorities)
-    stage = Stage(tuple(Source(path) for path in shown) if staging else (), plan.envoy_uid)
-    folder, binary, authorities = (
-        f"{STAGE}/{index}" if staging else path for index, path in enumerate(shown)
-    )
-    mounts = (
-        *plan.system,
-        Mount("bind", ENVOY_FOLDER, folder),
-        Mount("ro-bind", ENVOY_BINARY, binary),
-        Mount("ro-bind", ENVOY_AUTHORITIES, authorities),
-        Mount("remount-ro", "/"),
-    )
-    inner = envoy_argv(ENVOY_BINARY, ENVOY_CONFIG)
-    return [plan.bwrap, *confined_arguments(mounts, ENVOY_FOLDER), *inner], stage

@@ -7,35 +7,40 @@ mounts, put on a small tmpfs in a private mount namespace, and only then are the
 The same place holds overlays, which bubblewrap before 0.11 cannot make.
 
 Invariant: `enter_stage` either leaves the process staged and without privilege, or raises.
+
+A sidecar waits for this module to load, so it does without `typing` and `dataclasses`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from collections import namedtuple
 
 from claude_bottle.backend.bubblewrap import linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 STAGE = "/mnt"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(namedtuple("Source", "path owned_by_operator upper", defaults=(False, None))):
     """One host path to stage at `STAGE/<index>`. With `upper`, as an overlay whose writes go below it."""
 
+    __slots__ = ()
     path: str
-    owned_by_operator: bool = False  # shown inside as the bottle user's own, whoever owns it outside
-    upper: str | None = None  # a folder with "upper" and "work"
+    owned_by_operator: bool  # shown inside as the bottle user's own, whoever owns it outside
+    upper: str | None  # a folder with "upper" and "work"
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(namedtuple("Stage", "sources uid", defaults=((), None))):
     """What to stage; `uid` is the host identity to become, None for the present one."""
 
-    sources: tuple[Source, ...] = ()
-    uid: int | None = None
+    __slots__ = ()
+    sources: tuple[Source, ...]
+    uid: int | None
 
     @property
     def needed(self) -> bool:
@@ -43,11 +48,11 @@ class Stage:
 
 
 def to_json(stage: Stage) -> dict[str, Any]:
-    return asdict(stage)
+    return {"sources": [list(source) for source in stage.sources], "uid": stage.uid}
 
 
 def from_json(obj: dict[str, Any]) -> Stage:
-    return Stage(tuple(Source(**source) for source in obj["sources"]), obj["uid"])
+    return Stage(tuple(Source(*source) for source in obj["sources"]), obj["uid"])
 
 
 def start(arguments: list[str]) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_bottle.sidecars.egress.envoy import REMOVE_HEADER, SNI_HEADER
 
@@ -28,8 +28,7 @@ class MalformedError(Exception):
     """Envoy does not write this."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuthzRequest:
+class AuthzRequest(NamedTuple):
     """One request of the agent, as it will go upstream: `path` is byte for byte the upstream's."""
 
     method: str

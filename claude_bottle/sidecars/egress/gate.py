@@ -28,7 +28,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_bottle.policy.clienthello import (
     ALERT_ACCESS_DENIED,
@@ -59,8 +59,7 @@ _ALERTS: Mapping[str, bytes] = {
 _LINGER_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one bottle may take of the gate."""
 
     connections: int = 256
@@ -68,6 +67,9 @@ class Limits:
     hello_seconds: float = 10.0
     idle_seconds: float = IDLE_SECONDS
     linger_seconds: float = 1.0
+
+
+_LIMITS = Limits()
 
 
 class Gate:
@@ -81,7 +83,7 @@ class Gate:
         record: Record,
         inspected: Stage,
         opaque: Stage,
-        limits: Limits = Limits(),
+        limits: Limits = _LIMITS,
     ) -> None:
         self._visits = Visits("egress", decide, version, record)
         self._inspected = inspected

@@ -9,6 +9,7 @@ Invariant: each (host, port) has one outlet, so where a request goes to never de
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_bottle.errors import BottleError
 from claude_bottle.policy.hosts import matches, parse_ip, specificity
@@ -32,8 +33,7 @@ class Outlet:
         return f"{self.name}.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """One server name (exact or `*.suffix`) and its outlets, one for each port."""
 
     host: str

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claude_bottle.policy.hosts import InvalidHost, normalise_host, parse_ip
 
@@ -49,8 +49,7 @@ class RefusedError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectRequest:
+class ConnectRequest(NamedTuple):
     """Where the client wants a tunnel to. `literal` tells an address from a name."""
 
     host: str

@@ -22,8 +22,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from claude_bottle.policy.clienthello import HelloError
 from claude_bottle.policy.hosts import parse_ip
@@ -45,13 +45,15 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Connect = Callable[[Address, int], Awaitable[socket.socket]]
 
 
-@dataclass(frozen=True, slots=True)
-class DialLimits:
+class DialLimits(NamedTuple):
     connections: int = 512
     resolve_seconds: float = 10.0
     connect_seconds: float = 5.0
     hello_seconds: float = 10.0
     idle_seconds: float = IDLE_SECONDS
+
+
+_LIMITS = DialLimits()
 
 
 async def resolve_name(host: str, port: int) -> list[str]:
@@ -88,7 +90,7 @@ class Dialler:
         record: Record,
         resolve: Resolve = resolve_name,
         connect: Connect = connect_address,
-        limits: DialLimits = DialLimits(),
+        limits: DialLimits = _LIMITS,
     ) -> None:
         self._visits = Visits("firewall", decide, version, record)
         self._resolve = resolve

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from claude_bottle.policy.clienthello import ClientHello
 from claude_bottle.policy.hosts import is_public_address, matches, parse_ip
@@ -35,8 +35,7 @@ class StageError(Exception):
         self.refused = refused
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(NamedTuple):
     """A connected socket, now the receiver's to close, and what it is connected to."""
 
     sock: socket.socket
@@ -46,8 +45,7 @@ class Dialled:
 Stage = Callable[[str, int], Awaitable[Dialled]]  # host, port; raises StageError
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where one of Envoy's upstream sockets leads: one rule, one port.
 
     `host` is exact or `*.suffix`; with `upstream` it is exact, and all goes to the operator's own host.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_bottle.backend.base import NODE_HOME, WORKSPACE, BottleRequest, Grant
+from claude_bottle.backend.base import NODE_HOME, WORKSPACE, BottleRequest, EnvoyFiles, Grant
 from claude_bottle.backend.bubblewrap.argv import (
     bwrap_arguments,
     enter_argv,
@@ -20,7 +19,7 @@ from claude_bottle.backend.bubblewrap.argv import (
 )
 from claude_bottle.backend.bubblewrap.host import HostFacts
 from claude_bottle.backend.bubblewrap.launch import mount_points_within
-from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan, envoy_command, plan_bottle
+from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan, plan_bottle
 from claude_bottle.backend.bubblewrap.stage import STAGE, Source, Stage, from_json, to_json
 from claude_bottle.errors import BottleError
 from claude_bottle.manifest.model import Limits
@@ -28,7 +27,8 @@ from tests.support.plans import BIND, DEBIAN, GIB, OVERLAY, ROOT, STATE, request
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
-ENVOY = ("/srv/tools/envoy", "/etc/ssl/certs/ca-certificates.crt")
+ENVOY = EnvoyFiles("/srv/tools/envoy", "/etc/ssl/certs/ca-certificates.crt")
+SOCKETS = f"{STATE}/run/egress"
 
 PLANS = {
     "user": plan_bottle(request(), DEBIAN, 5),
@@ -45,7 +45,7 @@ def as_text(plan: BubblewrapPlan) -> str:
     lines = ["bottle"]
     for argument in bwrap_arguments(plan.mounts, "bottle", plan.request.environment):
         lines.append(f"  {argument}" if argument.startswith("--") else f"    {argument!r}")
-    command, stage = envoy_command(plan, *ENVOY)
+    command, stage = plan.envoy.command(SOCKETS, ENVOY)
     lines += ["envoy", *(f"  {argument}" for argument in command)]
     for name, staged in (("bottle", plan.stage), ("envoy", stage)):
         lines.append(f"stage of {name}: uid {staged.uid}, {'needed' if staged.needed else 'not needed'}")
@@ -168,7 +168,7 @@ def test_nothing_of_the_host_is_shown_that_was_not_granted(name: str) -> None:
 def test_every_namespace_and_privilege_is_taken(name: str) -> None:
     for arguments in (
         bwrap_arguments(PLANS[name].mounts, "bottle", ()),
-        envoy_command(PLANS[name], *ENVOY)[0],
+        PLANS[name].envoy.command(SOCKETS, ENVOY)[0],
     ):
         for namespace in ("user", "ipc", "pid", "net", "uts", "cgroup"):
             assert f"--unshare-{namespace}" in arguments
@@ -188,10 +188,10 @@ def test_the_environment_is_cleared_before_it_is_set() -> None:
 
 def test_each_bottle_has_a_host_identity_of_its_own() -> None:
     first, second = (plan_bottle(request(), ROOT, number) for number in (0, (1 << 20) - 1))
-    identities = {first.stage.uid, second.stage.uid, first.envoy_uid, second.envoy_uid}
+    identities = {first.stage.uid, second.stage.uid, first.envoy.uid, second.envoy.uid}
     assert len(identities) == 4
     assert all(identity and 0x70000000 <= identity < 0x7FFFFFFF for identity in identities)
-    assert plan_bottle(request(), DEBIAN, 0).envoy_uid is None
+    assert plan_bottle(request(), DEBIAN, 0).envoy.uid is None
 
 
 def test_limits_are_shown_and_carried() -> None:
@@ -256,4 +256,4 @@ def test_what_is_staged_is_run_by_a_bare_interpreter() -> None:
 
 def test_an_unfit_host_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(AssertionError):
-        plan_bottle(request(), replace(DEBIAN, bwrap=None), 0)
+        plan_bottle(request(), DEBIAN._replace(bwrap=None), 0)

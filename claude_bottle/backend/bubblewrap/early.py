@@ -1,0 +1,32 @@
+"""What Envoy is started with before there is a bottle: the same for every one, so no plan is needed.
+
+Invariant: nothing here is a secret, and nothing depends on what the operator's manifest says.
+"""
+
+from __future__ import annotations
+
+import json
+
+from claude_bottle.backend.base import EnvoyFiles
+from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, staged_argv
+from claude_bottle.backend.bubblewrap.plan import EnvoyPlan
+from claude_bottle.backend.bubblewrap.stage import to_json
+from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG
+from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
+
+
+def envoy_argv(plan: EnvoyPlan, folder: str, files: EnvoyFiles) -> list[str]:
+    argv, stage = plan.command(folder, files)
+    return staged_argv(PACKAGE_ROOT, json.dumps(to_json(stage)), argv) if stage.needed else argv
+
+
+def envoy_start(plan: EnvoyPlan, cradle: str, files: EnvoyFiles) -> dict[str, object]:
+    """The first line for the keeper."""
+    empty: dict[str, object] = {"resources": []}
+    return {
+        "cradle": cradle,
+        "files": {ENVOY_CONFIG: envoy_bootstrap(), CLUSTERS_FILE: empty, LISTENERS_FILE: empty},
+        "argv": envoy_argv(plan, cradle, files),
+        "uid": plan.uid,
+        "log": ENVOY_LOG,
+    }

@@ -1,0 +1,145 @@
+"""The command lines of this backend. Pure.
+
+Invariant: no argument holds a secret. Nothing of the engine is given to a container: no socket, no privilege,
+no capability, no name of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from claude_bottle.backend.base import GATE_PORT, NODE_HOME
+
+LABEL = "io.claude-bottle"
+LIFE_PORT = 9098
+OPT = "/opt/claude-bottle"
+KEEPER = "900:900"  # owns what the agent may read and not write; runs the first process
+BUNDLE_FOLDER, BUNDLE_LOG = "/var/lib/claude-bottle/run", "/var/lib/claude-bottle/log"
+GIVEN = "/run/claude-bottle"  # in the bottle: what was given to it, read-only to the agent
+_TMPFS_BYTES = 64 << 20
+_SHM_BYTES = 256 << 20
+_PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
+_MODULE = (
+    f"import sys; sys.path.insert(0, '{OPT}/lib'); "
+    "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+class Names(NamedTuple):
+    """What a bottle's parts are called at the engine."""
+
+    slug: str
+    home_id: str  # of the operator's home of claude-bottle, so that two of them do not meet
+
+    @property
+    def agent(self) -> str:
+        return f"claude-bottle-{self.slug}"
+
+    @property
+    def sidecars(self) -> str:
+        return f"claude-bottle-sidecars-{self.slug}"
+
+    @property
+    def volume(self) -> str:
+        return f"claude-bottle-{self.slug}"
+
+    def labels(self, role: str) -> list[str]:
+        """Ours, and those by which Compose, Desktop and others group containers."""
+        found = {
+            f"{LABEL}.home": self.home_id,
+            f"{LABEL}.slug": self.slug,
+            f"{LABEL}.role": role,
+            "com.docker.compose.project": self.agent,
+            "com.docker.compose.service": role,
+            "com.docker.compose.container-number": "1",
+            "com.docker.compose.oneoff": "False",
+        }
+        return [word for name, value in found.items() for word in ("--label", f"{name}={value}")]
+
+
+class Share(NamedTuple):
+    """A host folder or file shown in a container."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+    def words(self) -> list[str]:
+        fields = ["type=bind", f"src={self.source}", f"dst={self.target}"]
+        fields += [] if self.writable else ["readonly"]
+        return ["--mount", ",".join(map(_csv, fields))]
+
+
+def _csv(field: str) -> str:
+    """A field of the engine's comma-separated mounts (RFC 4180)."""
+    quoted = field.replace('"', '""')
+    return f'"{quoted}"' if any(char in field for char in ',"\n') else field
+
+
+_HARD = (
+    *("--init", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+    *("--cgroupns", "private", "--ipc", "private", "--pull", "never", "--restart", "no"),
+    *("--log-driver", "json-file", "--log-opt", "max-size=1m", "--stop-timeout", "1"),
+)
+
+
+def run_agent(
+    names: Names,
+    image: str,
+    seccomp: str,
+    limits: Iterable[str],
+    shares: Iterable[Share],
+    volumes: Iterable[str],
+    environment: Iterable[tuple[str, str]],
+    wall_time: int | None,
+) -> list[str]:
+    """The bottle itself: no network, and a first process that ends with the bundle."""
+    argv = ["docker", "run", "--interactive", "--name", names.agent, *names.labels("agent"), *_HARD]
+    argv += ["--network", "none", "--dns", "127.0.0.1", "--hostname", "bottle", "--user", KEEPER]
+    argv += ["--security-opt", f"seccomp={seccomp}", "--shm-size", str(_SHM_BYTES), *limits]
+    argv += ["--tmpfs", f"/run:size={_TMPFS_BYTES},mode=755"]
+    argv += ["--tmpfs", f"{GIVEN}:size={_TMPFS_BYTES},mode=755,uid=900,gid=900"]
+    argv += ["--mount", f"type=volume,src={names.volume},dst={NODE_HOME}", "--mount", "type=volume,dst=/tmp"]
+    for share in shares:
+        argv += share.words()
+    for target in volumes:
+        argv += ["--mount", f"type=volume,dst={target}"]
+    for name, value in environment:
+        argv += ["--env", f"{name}={value}"]
+    return [*argv, image, f"{OPT}/bin/anchor", str(LIFE_PORT), str(wall_time or 0)]
+
+
+def run_sidecars(
+    names: Names, image: str, user: str, network: str, shares: Iterable[Share], no_proxies: Iterable[str]
+) -> list[str]:
+    argv = ["docker", "run", "--interactive", "--name", names.sidecars, *names.labels("sidecars"), *_HARD]
+    argv += ["--network", network, "--user", user, "--memory", "512m", "--pids-limit", "128"]
+    for share in shares:
+        argv += share.words()
+    for name in no_proxies:
+        argv += ["--env", f"{name}="]
+    inner = [f"{OPT}/bin/envoy", f"{OPT}/envoy.bpf"]
+    return [*argv, image, *_python("container"), BUNDLE_FOLDER, BUNDLE_LOG, *inner]
+
+
+def run_helper(names: Names, image: str, user: str) -> list[str]:
+    """Joined to the bottle's network, it opens the sockets and hands them to the bundle."""
+    argv = ["docker", "run", "--rm", *names.labels("helper"), *_HARD[1:]]
+    argv += ["--network", f"container:{names.agent}", "--volumes-from", names.sidecars, "--user", user]
+    return [*argv, image, *_python("handing"), BUNDLE_FOLDER, str(GATE_PORT), str(LIFE_PORT)]
+
+
+def _python(module: str) -> list[str]:
+    return [*_PYTHON, _MODULE, f"claude_bottle.sidecars.{module}"]
+
+
+def enter(container: str, argv: Iterable[str], *, tty: bool, directory: str) -> list[str]:
+    """The framing that enters the bottle, then the inner command."""
+    options = ["--interactive", "--tty"] if tty else ["--interactive"]
+    framing = ["docker", "exec", *options, "--user", "node", "--workdir", directory, container]
+    return [*framing, f"{OPT}/bin/enter", *argv]
+
+
+def as_user(container: str, user: str, *argv: str) -> list[str]:
+    return ["docker", "exec", "--interactive", "--user", user, container, *argv]

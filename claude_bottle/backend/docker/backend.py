@@ -1,0 +1,160 @@
+"""The Docker backend: a container without network, and the container that is its loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from claude_bottle.backend.base import (
+    CLAUDE,
+    ActiveAgent,
+    BottleBackend,
+    BottlePlan,
+    BottleRequest,
+    EnvoyFiles,
+    MakeBundle,
+    Progress,
+    Readiness,
+    Secrets,
+    Warm,
+)
+from claude_bottle.backend.docker.argv import Names
+from claude_bottle.backend.docker.bottle import DockerBottle
+from claude_bottle.backend.docker.engine import EngineFacts, docker, judge, observe
+from claude_bottle.backend.docker.enumerate import active_agents, containers, home_id, is_whole
+from claude_bottle.errors import BackendMissingError, BottleError, NotFoundError
+from claude_bottle.proc import Runner, SystemRunner
+from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import BottlePaths
+
+_TRANSCRIPTS = ".claude/projects"
+_TRANSCRIPT_BYTES = 600 << 20
+
+
+class DockerBackend(BottleBackend):
+    name = "docker"
+    handles = frozenset({"image", "dockerfile", "packages"})
+
+    def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._runner: Runner = runner or SystemRunner(self._environment)
+
+    @cached_property
+    def _facts(self) -> EngineFacts:
+        """The engine as it was when this backend first asked."""
+        return observe(self._runner, self._environment)
+
+    def check(self) -> Readiness:
+        return judge(self._facts)
+
+    def examine(self) -> Readiness:
+        return self.check()
+
+    def plan(self, request: BottleRequest) -> BottlePlan:
+        from claude_bottle.backend.docker import images
+        from claude_bottle.backend.docker.plan import plan_bottle
+
+        readiness = self.check()
+        if not readiness.ok:
+            raise BackendMissingError(f"docker cannot be used here: {readiness.reason}", readiness.hint)
+        tags = tuple(tag for _, tag in self._recipes(request))
+        missing = images.missing(self._runner, tags)
+        names = _names(request.slug, request.paths)
+        return plan_bottle(request, self._facts, names, (tags[0], tags[1]), missing, os.geteuid())
+
+    def _recipes(self, request: BottleRequest) -> tuple[tuple[object, str], ...]:
+        from claude_bottle.backend.docker import images
+        from claude_bottle.sidecars.egress.envoy import find_envoy
+
+        claude = next(Path(grant.source) for grant in request.grants if grant.target == CLAUDE)
+        envoy = find_envoy(self._environment)
+        if envoy is None:
+            raise NotFoundError("there is no Envoy on this host", "run script/bootstrap")
+        for program in (claude, envoy):
+            images.check_machine(program, self._facts.machine)
+        digests = images.digest_files((claude, envoy), request.paths.root.parent / ".digests.json")
+        base = self._base()
+        own = images.user_recipe(Path(request.dockerfile)) if request.dockerfile else None
+        beneath = request.image or (own.tag(digests) if own else base)
+        agent = images.agent_recipe(beneath, claude, request.packages, os.geteuid() or 1000)
+        bundle = images.bundle_recipe(base, envoy, self._facts.machine)
+        found = [(agent, agent.tag(digests)), (bundle, bundle.tag(digests))]
+        return (*found, (own, own.tag(digests))) if own else tuple(found)
+
+    def _base(self) -> str:
+        """$CLAUDE_BOTTLE_BASE_IMAGE, else the one that script/base-image made, else Debian's official one."""
+        from claude_bottle.backend.docker import images
+
+        if chosen := self._environment.get("CLAUDE_BOTTLE_BASE_IMAGE"):
+            return chosen
+        return (
+            images.DEFAULT_BASE if images.missing(self._runner, (images.LOCAL_BASE,)) else images.LOCAL_BASE
+        )
+
+    def launch(
+        self,
+        plan: BottlePlan,
+        secrets: Secrets,
+        envoy: EnvoyFiles,
+        bundle: MakeBundle,
+        progress: Progress,
+        warm: Warm | None = None,
+    ) -> DockerBottle:
+        from claude_bottle.backend.docker import images
+        from claude_bottle.backend.docker.launch import Launching
+        from claude_bottle.backend.docker.plan import DockerPlan
+
+        assert isinstance(plan, DockerPlan)
+        if plan.missing:
+            for recipe, tag in reversed(self._recipes(plan.request)):
+                if tag in plan.missing:
+                    assert isinstance(recipe, images.Recipe)
+                    images.build(self._environment, recipe, tag, progress)
+        launching = Launching(plan, self._runner, self._environment)
+        launching.start(secrets, envoy, bundle, progress)
+        return DockerBottle(plan.names, self._runner, launching)
+
+    def find(self, metadata: Metadata, paths: BottlePaths) -> DockerBottle | None:
+        names = _names(metadata.slug, paths)
+        if not is_whole(containers(self._runner, names.home_id, names.slug)):
+            return None
+        return DockerBottle(names, self._runner)
+
+    def active(self, state: Path) -> list[ActiveAgent]:
+        if self._facts.fault:
+            return []  # what cannot be asked runs nothing that could be shown; `doctor` says why
+        return active_agents(self._runner, state)
+
+    def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
+        from claude_bottle.backend.docker.files import take_out
+
+        names = _names(metadata.slug, paths)
+        source = f"{names.agent}:/home/node/{_TRANSCRIPTS}"
+        done = self._runner.run(docker("cp", source, "-", limit=_TRANSCRIPT_BYTES))
+        if done.status == 0:
+            take_out(done.stdout, paths.home / _TRANSCRIPTS)
+        elif b"Could not find" not in done.stderr and b"No such container" not in done.stderr:
+            raise BottleError(f"the transcript cannot be copied: {done.complaint}")
+        if not self._facts.local:
+            logs = self._runner.run(docker("cp", f"{names.sidecars}:/var/lib/claude-bottle/log", "-"))
+            if logs.status == 0:
+                take_out(logs.stdout, paths.logs)
+
+    def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
+        from claude_bottle.backend.docker.launch import remove_containers
+
+        names = _names(metadata.slug, paths)
+        found = containers(self._runner, names.home_id, names.slug)
+        remove_containers(self._runner, [item.name for item in found])
+
+    def forget(self, metadata: Metadata, paths: BottlePaths) -> None:
+        volume = _names(metadata.slug, paths).volume
+        done = self._runner.run(docker("volume", "rm", "--force", volume))
+        if done.status != 0:
+            raise BottleError(f"the volume {volume} cannot be removed: {done.complaint}")
+
+
+def _names(slug: str, paths: BottlePaths) -> Names:
+    return Names(slug, home_id(paths.root.parent.parent))

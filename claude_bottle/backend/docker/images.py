@@ -1,0 +1,209 @@
+"""The images of a bottle: what they are made of, the names that follow from it, and building them.
+
+Invariant: an image's tag is a digest of all that goes into it, so an image that is there is the right one and
+nothing is built twice. A build gets its files through a pipe: the engine may be on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import claude_bottle
+from claude_bottle.backend.base import Progress
+from claude_bottle.backend.docker.engine import docker
+from claude_bottle.backend.seccomp import compile_filter
+from claude_bottle.errors import BottleError, NotFoundError
+from claude_bottle.proc import Runner, environment_for
+from claude_bottle.text import shown
+
+DEFAULT_BASE = "debian:bookworm-slim"
+LOCAL_BASE = "claude-bottle/base:bookworm"  # what script/base-image makes
+_RECIPES = Path(__file__).parent / "images"
+_PACKAGE = Path(claude_bottle.__file__).parent
+_AGENT_PACKAGES = (
+    *("bash", "ca-certificates", "curl", "git", "jq", "less", "openssh-client"),
+    *("procps", "python3", "ripgrep", "tar", "xz-utils"),
+)
+_BUNDLE_PACKAGES = ("python3", "util-linux")
+_LIB = ("__init__.py", "errors.py", "text.py", "policy", "sidecars")
+_ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
+_BUILD_SECONDS = 1800
+_LAST_LINES = 12
+
+
+class Recipe(NamedTuple):
+    """`files` are (path in the context, content or host path, mode)."""
+
+    name: str
+    dockerfile: str
+    arguments: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, bytes | Path, int], ...]
+
+    def tag(self, digests: Mapping[Path, str]) -> str:
+        """`digests` are of the host files that it names."""
+        found = hashlib.sha256(self.dockerfile.encode())
+        found.update(json.dumps(self.arguments).encode())
+        for path, source, mode in self.files:
+            content = digests[source] if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
+            found.update(f"{path}\0{content}\0{mode:o}\n".encode())
+        return f"claude-bottle/{self.name}:{found.hexdigest()[:16]}"
+
+
+def agent_recipe(base: str, claude: Path, packages: Iterable[str], uid: int) -> Recipe:
+    wanted = (*_AGENT_PACKAGES, *packages)
+    return Recipe(
+        "agent",
+        (_RECIPES / "agent.Dockerfile").read_text(),
+        (("BASE", base), ("PACKAGES", " ".join(wanted)), ("UID", str(uid))),
+        (
+            ("anchor", (_RECIPES / "anchor").read_bytes(), 0o755),
+            ("claude", claude, 0o755),
+            ("enter", (_RECIPES / "enter").read_bytes(), 0o755),
+            ("probe.py", (_PACKAGE / "backend" / "probe.py").read_bytes(), 0o644),
+        ),
+    )
+
+
+def bundle_recipe(base: str, envoy: Path, machine: str) -> Recipe:
+    return Recipe(
+        "bundle",
+        (_RECIPES / "bundle.Dockerfile").read_text(),
+        (("BASE", base), ("PACKAGES", " ".join(_BUNDLE_PACKAGES))),
+        (
+            ("envoy", envoy, 0o755),
+            ("envoy.bpf", compile_filter(machine), 0o644),
+            *((f"lib/claude_bottle/{path}", content, 0o644) for path, content in _library()),
+        ),
+    )
+
+
+def user_recipe(dockerfile: Path) -> Recipe:
+    """The operator's own Dockerfile, built without a context. Raises NotFoundError."""
+    try:
+        return Recipe("own", dockerfile.read_text(), (), ())
+    except OSError as error:
+        raise NotFoundError(f"the dockerfile {dockerfile} cannot be read: {error.strerror}") from error
+
+
+def _library() -> list[tuple[str, bytes]]:
+    """What the sidecars are made of; they import nothing else."""
+    found = []
+    for name in _LIB:
+        top = _PACKAGE / name
+        paths = [top] if top.is_file() else sorted(top.rglob("*.py"))
+        found += [(str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in paths]
+    return found
+
+
+def digest_files(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
+    """SHA-256 of each; `cache` remembers them by size and time of change, as they are large."""
+    try:
+        known = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        known = {}
+    found, new = {}, {}
+    for path in paths:
+        seen = path.stat()
+        key = f"{path.resolve()} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns} {seen.st_ino}"
+        digest = known.get(key) if isinstance(known, dict) else None
+        if not isinstance(digest, str):
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path] = new[key] = digest
+    if not isinstance(known, dict) or new.keys() - known.keys():
+        temporary = cache.with_name(f".{cache.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(new))
+        os.rename(temporary, cache)
+    return found
+
+
+def check_machine(program: Path, machine: str) -> None:
+    """Raises BottleError where a program is not for Linux on the engine's processor (elf(5))."""
+    with open(program, "rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF" or int.from_bytes(head[18:20], "little") != _ELF_MACHINES[machine]:
+        raise BottleError(
+            f"{program} is not a program for Linux on {machine}, as the engine needs it",
+            "name one that is: CLAUDE_BOTTLE_CLAUDE or CLAUDE_BOTTLE_ENVOY",
+        )
+
+
+def missing(runner: Runner, tags: Iterable[str]) -> tuple[str, ...]:
+    """Those that the engine does not have. Raises BottleError where it does not say."""
+    wanted = tuple(dict.fromkeys(tags))
+    done = runner.run(docker("image", "inspect", "--format", "{{json .RepoTags}}", *wanted))
+    if done.status != 0 and b"No such image" not in done.stderr:
+        raise BottleError(f"the engine does not say which images it has: {done.complaint}")
+    there = {tag for line in done.text.splitlines() if line.strip() for tag in json.loads(line)}
+    return tuple(tag for tag in wanted if tag not in there)
+
+
+def build(runner_environment: Mapping[str, str], recipe: Recipe, tag: str, progress: Progress) -> None:
+    """Raises BottleError with the engine's last lines."""
+    import subprocess
+
+    argv = ["docker", "build", "--tag", tag, "--label", "io.claude-bottle.role=image"]
+    for name, value in recipe.arguments:
+        argv += ["--build-arg", f"{name}={value}"]
+    environment = environment_for(docker("build"), runner_environment) | {"BUILDKIT_PROGRESS": "plain"}
+    process = subprocess.Popen(
+        [*argv, "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with process.stdin as stdin:
+                write_context(recipe, stdin)
+        except BrokenPipeError:
+            pass  # the engine has refused already, and says why
+        lines = _watch(process.stdout, recipe.name, progress)
+    if process.returncode != 0:
+        raise BottleError(f"the image {recipe.name} cannot be built: {lines[-1]}", "\n".join(lines[:-1]))
+
+
+def write_context(recipe: Recipe, stream: IO[bytes]) -> None:
+    with tarfile.open(mode="w|", fileobj=stream, format=tarfile.PAX_FORMAT) as tar:
+        _add(tar, "Dockerfile", recipe.dockerfile.encode(), 0o644)
+        for path, source, mode in recipe.files:
+            _add(tar, path, source, mode)
+
+
+def _add(tar: tarfile.TarFile, name: str, source: bytes | Path, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.mode = mode
+    if isinstance(source, bytes):
+        entry.size = len(source)
+        tar.addfile(entry, io.BytesIO(source))
+        return
+    with open(source, "rb") as file:
+        entry.size = os.fstat(file.fileno()).st_size
+        tar.addfile(entry, file)
+
+
+def _watch(output: IO[bytes], name: str, progress: Progress) -> list[str]:
+    """Tells of each step that begins; returns the last lines that were said."""
+    last: list[str] = []
+    began = time.monotonic()
+    for raw in output:
+        line = shown(raw.decode(errors="replace").strip())
+        if not line:
+            continue
+        last = [*last, line][-_LAST_LINES:]
+        if line.startswith(("Step ", "#")) and "/" in line.split(" : ")[0]:
+            now = time.monotonic()
+            progress(f"image {name}: {line[:60]}", (now - began) * 1000)
+            began = now
+    return last or ["the engine said nothing"]

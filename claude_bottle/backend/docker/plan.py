@@ -1,0 +1,190 @@
+"""What a launch on an engine will do, worked out from the request and what was seen. Pure but for file modes.
+
+Invariant: what cannot be had on this engine is refused here, by name; never replaced by something weaker.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_bottle.backend.base import (
+    AUTHORITIES,
+    CLAUDE,
+    NODE_HOME,
+    BottlePlan,
+    BottleRequest,
+    Grant,
+)
+from claude_bottle.backend.docker import argv
+from claude_bottle.backend.docker.argv import BUNDLE_FOLDER, BUNDLE_LOG, Names, Share
+from claude_bottle.backend.docker.engine import EngineFacts
+from claude_bottle.backend.docker.files import Tree
+from claude_bottle.errors import UsageError
+from claude_bottle.policy.model import Policy
+
+# The engine's client may be set up to hand proxies to every container; here they are ours or none.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
+PROXY_NAMES = (*_PROXIES, *(name.lower() for name in _PROXIES))
+_KEEPER_UID = 900
+
+
+@dataclass(frozen=True, slots=True)
+class DockerPlan(BottlePlan):
+    facts: EngineFacts
+    names: Names
+    agent_image: str
+    bundle_image: str
+    missing: tuple[str, ...]  # images that are built first
+    uid: int  # of the bottle's user
+    bundle_uid: int
+    network: str  # the bundle's
+    shares: tuple[Share, ...]
+    copies: tuple[Grant, ...]  # read-only in the bottle, and not to be had by showing
+
+    @property
+    def backend_name(self) -> str:
+        return "docker"
+
+    def protections(self) -> tuple[str, ...]:
+        limits = self.request.limits
+        shown = [f"{limits.pids or 4096} processes"]
+        shown += [f"{limits.memory >> 20} MiB"] if limits.memory else []
+        shown += [f"{limits.cpus:g} processors"] if limits.cpus else []
+        return (
+            "container without network; no capabilities, no new privileges, system call filter",
+            "read-only system; its loopback is the sidecars' container, which has its own user",
+            f"limits: {', '.join(shown)}",
+        )
+
+    def caveats(self) -> tuple[str, ...]:
+        engine = f"engine {self.facts.version} at {self.facts.endpoint}"
+        notes = [f"{engine}: who may use it may read all of the bottle, and of its sidecars' memory"]
+        notes.append("one kernel with the engine's host: a kernel exploit gets out (a microVM would hold it)")
+        notes += [f"the image {tag} is built first" for tag in self.missing]
+        if self.network == "host":
+            notes.append("a route leads to this host's loopback, so the sidecars share the host's network")
+        if self.request.limits.disk:
+            notes.append("no disk limit: the engine's volumes have none")
+        return tuple(notes)
+
+    @property
+    def agent_image_user(self) -> str:
+        return f"{self.uid}:{self.uid}"
+
+    def run_agent(self, seccomp: str) -> list[str]:
+        ours = dict(self.request.environment)
+        environment = (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items())
+        return argv.run_agent(
+            self.names,
+            self.agent_image,
+            seccomp,
+            _limits(self.request),
+            self.shares,
+            (grant.target for grant in self.copies),
+            environment,
+            self.request.limits.wall_time,
+        )
+
+    def run_sidecars(self) -> list[str]:
+        paths = self.request.paths
+        shares = (
+            Share(str(paths.run / "egress"), BUNDLE_FOLDER, writable=True),
+            Share(str(paths.logs), BUNDLE_LOG, writable=True),
+        )
+        user = f"{self.bundle_uid}:{self.bundle_uid}"
+        own = shares if self.facts.local else ()
+        return argv.run_sidecars(self.names, self.bundle_image, user, self.network, own, PROXY_NAMES)
+
+    def run_helper(self) -> list[str]:
+        return argv.run_helper(self.names, self.bundle_image, f"{self.bundle_uid}:{self.bundle_uid}")
+
+    def trees(self) -> list[Tree]:
+        """The folders that become the bottle's own; below its home, as they are named there."""
+        written = [grant for grant in self.request.grants if grant.writable and not grant.owned_by_operator]
+        return [Tree(Path(grant.source), os.path.relpath(grant.target, NODE_HOME)) for grant in written]
+
+
+def plan_bottle(
+    request: BottleRequest,
+    facts: EngineFacts,
+    names: Names,
+    images: tuple[str, str],
+    missing: tuple[str, ...],
+    operator: int,
+) -> DockerPlan:
+    """Raises UsageError for what this engine cannot do."""
+    uid = operator or 1000
+    shares, copies = [], []
+    for grant in request.grants:
+        if grant.target in (CLAUDE, AUTHORITIES) or (grant.writable and not grant.owned_by_operator):
+            continue
+        if grant.owned_by_operator:
+            shares.append(_bound(grant, facts, uid))
+        elif facts.local and _readable(grant.source, uid):
+            shares.append(Share(grant.source, grant.target))
+        else:
+            copies.append(grant)
+    return DockerPlan(
+        request=request,
+        facts=facts,
+        names=names,
+        agent_image=images[0],
+        bundle_image=images[1],
+        missing=missing,
+        uid=uid,
+        bundle_uid=(operator or _KEEPER_UID) if facts.local else _KEEPER_UID,
+        network=_network(request.policy, facts),
+        shares=tuple(shares),
+        copies=tuple(copies),
+    )
+
+
+def _bound(grant: Grant, facts: EngineFacts, uid: int) -> Share:
+    mode = "overlay" if grant.overlay else "bind"
+    if grant.overlay or not facts.local:
+        where = "here" if facts.local else "with an engine that does not see this host's files"
+        raise UsageError(f"the backend docker cannot make an {mode} workspace {where}", "use clone or copy")
+    if os.stat(grant.source).st_uid != uid:
+        raise UsageError(
+            f"the backend docker cannot bind {grant.source}: it does not belong to user {uid}, as whom"
+            " the bottle's programs run",
+            "use clone or copy",
+        )
+    return Share(grant.source, grant.target, writable=True)
+
+
+def _readable(path: str, uid: int) -> bool:
+    """Whether the bottle's user may read what is there, by the mode of its top."""
+    found = os.stat(path)
+    return found.st_uid == uid or found.st_mode & stat.S_IROTH != 0
+
+
+def _network(policy: Policy, facts: EngineFacts) -> str:
+    """The operator's own services on this host are reached only from the host's network."""
+    local = [
+        route.upstream for route in policy.routes if route.upstream and _is_loopback(route.upstream.host)
+    ]
+    if local and not facts.local:
+        raise UsageError(
+            f"{local[0]} is this host's loopback, and the engine is elsewhere",
+            "name the host as the engine can reach it, such as host.docker.internal",
+        )
+    return "host" if local else "bridge"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _limits(request: BottleRequest) -> list[str]:
+    limits = request.limits
+    words = ["--pids-limit", str(limits.pids or 4096)]
+    words += ["--memory", str(limits.memory), "--memory-swap", str(limits.memory)] if limits.memory else []
+    return [*words, "--cpus", f"{limits.cpus:g}"] if limits.cpus else words

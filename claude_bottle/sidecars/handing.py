@@ -1,0 +1,41 @@
+"""Opens listening sockets where it runs, inside a bottle's network, and hands them to the bundle outside.
+
+Invariant: nothing of it stays behind: it sends two descriptors over a unix socket and ends (unix(7),
+SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+
+HAND_SOCKET = "hand.sock"
+_SECONDS = 30.0
+
+
+def hand_over(folder: str, ports: list[int]) -> None:
+    """Raises OSError where a port is taken or the bundle does not wait for it."""
+    os.chdir(folder)
+    opened = [socket.create_server(("127.0.0.1", port), backlog=512) for port in ports]
+    with _bundle() as bundle:
+        socket.send_fds(bundle, [b"l"], [item.fileno() for item in opened])
+
+
+def _bundle() -> socket.socket:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        bundle = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            bundle.connect(HAND_SOCKET)
+            return bundle
+        except OSError:
+            bundle.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    hand_over(sys.argv[1], [int(port) for port in sys.argv[2:]])

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +32,7 @@ _ENDING_SECONDS = 10.0
 Progress = Callable[[str, float], None]  # a step's name and its milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(NamedTuple):
     """Whether a backend can be used here; where not, why and how to mend it. `facts` are for doctor."""
 
     ok: bool
@@ -42,8 +41,7 @@ class Readiness:
     facts: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A host file or folder that is shown inside a bottle."""
 
     source: str
@@ -53,8 +51,7 @@ class Grant:
     overlay: str | None = None  # a folder that takes the writes, so that `source` keeps unchanged
 
 
-@dataclass(frozen=True, slots=True)
-class BottleRequest:
+class BottleRequest(NamedTuple):
     """What a bottle shall be, in no backend's terms."""
 
     slug: str
@@ -71,26 +68,26 @@ class BottleRequest:
     packages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets:
+class Secrets(NamedTuple):
     """Values that enter the bottle's environment but no file, argument or log."""
 
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def __repr__(self) -> str:
         return f"<{len(self.environment)} private variables>"
 
 
-@dataclass(frozen=True, slots=True)
-class BundlePlan:
+class BundlePlan(NamedTuple):
     """What the sidecars of a bottle are started with, besides its policy. Nothing prints the credentials."""
 
-    leaves: Mapping[str, CertAndKey] = field(repr=False)
-    credentials: Mapping[str, str] = field(repr=False)  # by `str(SecretRef)`; they never enter the bottle
+    leaves: Mapping[str, CertAndKey]
+    credentials: Mapping[str, str]  # by `str(SecretRef)`; they never enter the bottle
+
+    def __repr__(self) -> str:
+        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
 
 
-@dataclass(frozen=True, slots=True)
-class EnvoyFiles:
+class EnvoyFiles(NamedTuple):
     """Host paths: the program, and the certificate authorities that upstream servers are checked by."""
 
     binary: str
@@ -101,27 +98,25 @@ FindEnvoy = Callable[[], EnvoyFiles]  # raises BottleError where there is none
 MakeBundle = Callable[[], BundlePlan]  # also fills the state folder; called while the keeper comes up
 
 
-@dataclass(frozen=True, slots=True)
-class BottlePlan(ABC):
+class BottlePlan(Protocol):
     """A frozen description of all that a launch will do; a backend adds its own part."""
 
-    request: BottleRequest
+    @property
+    def request(self) -> BottleRequest: ...
 
     @property
-    @abstractmethod
     def backend_name(self) -> str: ...
 
-    @abstractmethod
     def protections(self) -> tuple[str, ...]:
         """What holds the bottle, a line each, for the preflight."""
+        ...
 
-    @abstractmethod
     def caveats(self) -> tuple[str, ...]:
         """What this backend does not protect against on this host, a line each."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveAgent:
+class ActiveAgent(NamedTuple):
     """A row of `list`. `warning` tells of a bottle, or a whole backend, that could not be looked at."""
 
     backend_name: str

@@ -8,8 +8,7 @@ its place, and yields None.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from claude_bottle.manifest.problems import KeyPath, Report, nearest, show
 
@@ -18,16 +17,14 @@ Schema = dict[str, object]
 MAX_ITEMS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class Kind(NamedTuple, Generic[T]):
     """`read(value, path, report)` returns the checked value, or None with a problem reported."""
 
     read: Callable[[object, KeyPath, Report], T | None]
     schema: Schema
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One key of a record."""
 
     kind: Kind[Any]

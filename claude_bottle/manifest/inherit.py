@@ -7,7 +7,6 @@ branches share cannot bring back what one of the branches has narrowed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -90,8 +89,7 @@ def _git(base: Git, over: Git) -> Git:
 
 
 def _limits(base: Limits, over: Limits) -> Limits:
-    changed = {item.name: getattr(over, item.name) for item in fields(over)}
-    return replace(base, **{key: value for key, value in changed.items() if value is not None})
+    return base._replace(**{key: value for key, value in over._asdict().items() if value is not None})
 
 
 def _union(base: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from claude_bottle.manifest.files import UnreadableError, exists, file_names, open_folder, read_text
 from claude_bottle.manifest.markup import Document, read_json, read_markdown
@@ -25,16 +25,14 @@ PROJECT_FOLDER = ".claude-bottle"
 JSON_FILE = "claude-bottle.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The file that defines a bottle or an agent; `project` if it is the project's."""
 
     path: Path
     project: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedManifest:
+class LoadedManifest(NamedTuple):
     """A valid manifest, where each ("bottles" or "agents", name) came from, and what was ignored.
 
     `digest` is over the whole manifest; `resolved_digest` over one agent.
@@ -46,16 +44,16 @@ class LoadedManifest:
     digest: str
 
 
-@dataclass(slots=True)
 class _Gathered:
     """What the files said so far."""
 
-    extra: dict[str, object] = field(default_factory=dict)
-    sections: dict[str, dict[str, object]] = field(default_factory=lambda: {"bottles": {}, "agents": {}})
-    positions: dict[KeyPath, Position] = field(default_factory=dict)
-    sources: dict[tuple[str, str], Source] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.extra: dict[str, object] = {}
+        self.sections: dict[str, dict[str, object]] = {"bottles": {}, "agents": {}}
+        self.positions: dict[KeyPath, Position] = {}
+        self.sources: dict[tuple[str, str], Source] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
 
     def unreadable(self, path: Path, error: UnreadableError) -> None:
         self.problems.append(Problem(show(str(path), 4096), "", str(error)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from claude_bottle.manifest.problems import KeyPath, Position, Problem, dotted, show
@@ -25,16 +24,16 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
-@dataclass(slots=True)
 class Document:
     """What one file says. With problems, `data` is not to be used."""
 
-    file: str
-    data: Any = None
-    body: str = ""
-    body_line: int = 1
-    positions: dict[KeyPath, Position] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.data: Any = None
+        self.body = ""
+        self.body_line = 1
+        self.positions: dict[KeyPath, Position] = {}
+        self.problems: list[Problem] = []
 
     def wrong(self, line: int, column: int, message: str, hint: str = "", path: KeyPath = ()) -> None:
         where = str(Position(self.file, line, column))
@@ -184,15 +183,15 @@ def _line_and_column(thing: yaml.Node | yaml.Event) -> tuple[int, int]:
     return (mark.line + 2, mark.column + 1) if mark else (1, 1)
 
 
-@dataclass(slots=True)
 class _Open:
     """An object or list of the JSON text that has not ended yet."""
 
-    path: KeyPath
-    is_list: bool
-    at: str | int = 0  # the key or index whose value comes next
-    wants_key: bool = True
-    seen: set[str] = field(default_factory=set)
+    def __init__(self, path: KeyPath, is_list: bool) -> None:
+        self.path = path
+        self.is_list = is_list
+        self.at: str | int = 0  # the key or index whose value comes next
+        self.wants_key = True
+        self.seen: set[str] = set()
 
     @property
     def inner(self) -> KeyPath:

@@ -7,8 +7,8 @@ bottle is a key of `bottles`, and no value needs another check. None means "deci
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from claude_bottle.policy.model import Auth, Route, SecretRef, Upstream
 
@@ -32,25 +32,23 @@ __all__ = [
 ]
 
 WORKSPACES = ("clone", "overlay", "copy", "bind", "none")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class EnvValue:
+class EnvValue(NamedTuple):
     """kind "literal": the value; "host": the host variable's name; "ask": the question (may be empty)."""
 
     kind: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class BottleEgress:
+class BottleEgress(NamedTuple):
     """Where a bottle may go; `allowlist` entries have become bare routes."""
 
     routes: tuple[Route, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SshEntry:
+class SshEntry(NamedTuple):
     """One SSH destination; the names are those of ssh_config."""
 
     host: str
@@ -61,8 +59,7 @@ class SshEntry:
     known_host_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GitRepo:
+class GitRepo(NamedTuple):
     """A repository behind the git gate. `refs` are what the agent may push: none, if empty."""
 
     url: str
@@ -71,8 +68,7 @@ class GitRepo:
     refs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GitUser:
+class GitUser(NamedTuple):
     """Who commits are by; each part may be left to the launch."""
 
     name: str | None = None
@@ -82,14 +78,12 @@ class GitUser:
         return GitUser(over.name or self.name, over.email or self.email)
 
 
-@dataclass(frozen=True, slots=True)
-class Git:
-    repos: Mapping[str, GitRepo] = field(default_factory=lambda: MappingProxyType({}))
+class Git(NamedTuple):
+    repos: Mapping[str, GitRepo] = _NOTHING
     user: GitUser = GitUser()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """memory and disk in bytes, wall_time in seconds; None is no limit of the operator's."""
 
     memory: int | None = None
@@ -99,15 +93,14 @@ class Limits:
     wall_time: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bottle:
+class Bottle(NamedTuple):
     """A bottle with its inheritance folded in. `extends` says what it was folded from."""
 
     name: str
-    env: Mapping[str, EnvValue] = field(default_factory=lambda: MappingProxyType({}))
+    env: Mapping[str, EnvValue] = _NOTHING
     egress: BottleEgress = BottleEgress()
     ssh: tuple[SshEntry, ...] = ()
-    git: Git = field(default_factory=Git)
+    git: Git = Git()
     workspace: str | None = None
     supervise: bool = True
     limits: Limits = Limits()
@@ -123,8 +116,7 @@ class Bottle:
         return "+" in self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+class Agent(NamedTuple):
     """A named purpose. `display_name` to `tools` are Claude Code's own subagent keys, kept as written."""
 
     name: str
@@ -141,8 +133,7 @@ class Agent:
     origin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """All bottles and agents by name."""
 
     bottles: Mapping[str, Bottle]
@@ -159,7 +150,7 @@ class Manifest:
         """The bottle as this agent gets it: its own git user overlaid. KeyError if there is no such agent."""
         agent = self.agents[agent_name]
         bottle = self.bottles[agent.bottle]
-        return replace(bottle, git=replace(bottle.git, user=bottle.git.user.overlaid(agent.git_user)))
+        return bottle._replace(git=bottle.git._replace(user=bottle.git.user.overlaid(agent.git_user)))
 
 
 def resolved_digest(manifest: Manifest, agent_name: str) -> str:
@@ -177,10 +168,8 @@ def digest_of(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    if is_dataclass(value):
-        return {
-            item.name: _plain(getattr(value, item.name)) for item in fields(value) if item.name != "origin"
-        }
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", ())):
+        return {name: _plain(getattr(value, name)) for name in names if name != "origin"}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):

@@ -8,7 +8,6 @@ of them may be a secret.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from claude_bottle.errors import EXIT_USAGE, BottleError
@@ -32,8 +31,7 @@ class Position(NamedTuple):
 Positions = Mapping[KeyPath, Position]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One mistake: `where` is FILE:LINE:COL or "", `key_path` such as bottles.dev.egress.routes[0].host."""
 
     where: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from claude_bottle.backend.base import AUTHORITIES, GATE_PORT, NODE_HOME, WORKSPACE
 from claude_bottle.policy.model import Auth, Route, SecretRef
@@ -33,8 +33,7 @@ _PATH = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """The operator's way to the API: where the secret is, how it is sent, what stands for it inside."""
 
     secret: SecretRef
@@ -62,7 +61,7 @@ def routes(credential: Credential | None, configured: Iterable[Route]) -> tuple[
     for route in found:
         bare = route.inspect and not (route.auth or route.methods or route.paths)
         if route.host == API_HOST and bare:
-            completed += [replace(route, methods=it.methods, paths=it.paths, auth=it.auth) for it in own]
+            completed += [route._replace(methods=it.methods, paths=it.paths, auth=it.auth) for it in own]
         else:
             completed.append(route)
     return tuple(completed)

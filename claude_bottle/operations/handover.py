@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.backend.base import Bottle
 from claude_bottle.errors import BottleError, NotFoundError
@@ -61,16 +61,14 @@ new=$(git rev-list --max-count=1 --branches --glob=$work ${1:+"^$1"})
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(NamedTuple):
     """A bundle in the state folder, or None where there is nothing to hand over, and what it lacks."""
 
     bundle: Path | None
     lacks: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What came back: (ref on the host, commit), the branch first. Empty when nothing was made."""
 
     refs: tuple[tuple[str, str], ...]

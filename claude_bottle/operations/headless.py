@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from claude_bottle.backend.base import Bottle
 from claude_bottle.errors import UsageError
@@ -13,8 +12,7 @@ from claude_bottle.proc import Command, Runner, TimeOver
 _OUTPUT_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What claude said: its exit status, its final text, and its own JSON where it gave one."""
 
     status: int

@@ -6,13 +6,12 @@ Invariant: a bottle that was not proved from inside is never handed over, and ne
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets, Warm
 from claude_bottle.errors import BottleError, NotFoundError
@@ -29,8 +28,7 @@ from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
+class Launched(NamedTuple):
     """A bottle that runs, was proved, and is now the state folder's own."""
 
     bottle: Bottle
@@ -184,6 +182,8 @@ def _provision(context: Context, prepared: Prepared) -> None:
 
 
 def _copy_skill(context: Context, name: str, target: Path) -> None:
+    import shutil
+
     configured = context.environment.get("CLAUDE_CONFIG_DIR")
     folder = Path(configured or Path.home() / ".claude") / "skills"
     source = folder / name

@@ -6,8 +6,8 @@ Invariant: nothing is started and no secret is read here but those that the plan
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import claude_bottle
 from claude_bottle.backend import load_backend
@@ -37,8 +37,7 @@ CHECKOUT = Path(claude_bottle.__file__).parent.parent
 _UNHANDLED = ("image", "dockerfile", "packages", "ssh")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A launch that is decided in every detail, but not begun."""
 
     agent: Agent
@@ -138,8 +137,7 @@ def _from_state(context: Context, purpose: _Purpose, metadata: Metadata) -> Prep
     return _assemble(context, purpose, backend, work, metadata, "as before")
 
 
-@dataclass(frozen=True, slots=True)
-class _Purpose:
+class _Purpose(NamedTuple):
     """What a bottle is for: who works in it, and what it may reach."""
 
     agent: Agent

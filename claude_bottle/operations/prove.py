@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.backend.base import GATE_PORT, Bottle
 from claude_bottle.backend.probe import salted
@@ -19,8 +19,7 @@ from claude_bottle.text import shown
 _SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     name: str
     ok: bool
     detail: str

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from claude_bottle.errors import BottleError, UsageError
 from claude_bottle.proc import Command, Result, Runner, checked
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(NamedTuple):
     """A work tree on the host. `head` is empty before the first commit, `branch` when HEAD is detached."""
 
     top: Path

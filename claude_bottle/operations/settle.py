@@ -9,8 +9,8 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle
@@ -25,8 +25,7 @@ _TRANSCRIPT_FILES, _TRANSCRIPT_BYTES, _TRANSCRIPT_DEPTH = 2000, 512 << 20, 8
 _SESSIONS = ".claude/projects"
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What became of a bottle. `problems` are what went wrong on the way, a line each."""
 
     slug: str

@@ -13,9 +13,8 @@ Invariant: host git never runs in a folder that an agent has written.
 from __future__ import annotations
 
 import os
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.backend.base import WORKSPACE, Bottle, Grant
 from claude_bottle.errors import BottleError, UsageError
@@ -28,8 +27,7 @@ OBJECTS = "/opt/claude-bottle/objects"
 MODES = ("clone", "overlay", "copy", "bind", "none")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkspacePlan:
+class WorkspacePlan(NamedTuple):
     """What the agent will see as `~/workspace`. `carry` takes uncommitted changes into a clone."""
 
     mode: str
@@ -145,7 +143,7 @@ def _clone(runner: Runner, plan: WorkspacePlan, repository: Repository, target: 
     alternates.parent.mkdir(exist_ok=True)
     alternates.write_bytes(b"".join(os.fsencode(store) + b"\n" for store in stores))
     if repository.shallow:
-        shutil.copyfile(repository.common_dir / "shallow", dot_git / "shallow")
+        (dot_git / "shallow").write_bytes((repository.common_dir / "shallow").read_bytes())
     refs = checked(
         runner, git(repository.top, "for-each-ref", "--format=%(objectname) %(refname)"), what
     ).stdout
@@ -190,14 +188,15 @@ def _carry(runner: Runner, repository: Repository, target: Path, what: str) -> N
     checked(runner, git(target, "update-ref", "refs/claude-bottle/carried", tree), what)
 
 
+# Inside; $1 is the branch, $2 the commit that it begins with, and $3 is set where a tree was carried along.
+# A clone is on its branch already. Programs are few, since the operator waits for each.
 _FINISH = {
     "clone": """
 set -e
-git symbolic-ref HEAD "refs/heads/$1"
-if base=$(git rev-parse -q --verify refs/claude-bottle/base); then git reset -q --hard "$base"; fi
-if tree=$(git rev-parse -q --verify refs/claude-bottle/carried); then
-    git read-tree -m -u ${base:+HEAD} "$tree"
-    if [ -n "$base" ]; then git reset -q; else git rm -r -q --cached .; fi
+if [ -n "$2" ]; then git reset -q --hard "$2"; fi
+if [ -n "$3" ]; then
+    git read-tree -m -u ${2:+HEAD} refs/claude-bottle/carried
+    if [ -n "$2" ]; then git reset -q; else git rm -r -q --cached .; fi
     git update-ref -d refs/claude-bottle/carried
 fi
 """,
@@ -209,8 +208,10 @@ fi
 def finish_inside(bottle: Bottle, plan: WorkspacePlan) -> None:
     """What git has to do in the workspace is done inside, as the bottle's user. Raises BottleError."""
     script = _FINISH.get(plan.mode)
-    if script is None or plan.repository is None:
+    repository = plan.repository
+    if script is None or repository is None:
         return
-    done = bottle.exec(["sh", "-c", script, "sh", plan.branch], timeout=600)
+    carried = "carried" if plan.carry and repository.dirty else ""
+    done = bottle.exec(["sh", "-c", script, "sh", plan.branch, repository.head, carried], timeout=600)
     if done.status != 0:
         raise BottleError(f"git cannot fill the workspace: {done.complaint}")

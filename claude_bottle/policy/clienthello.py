@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HELLO = 64 * 1024
 
@@ -41,8 +41,7 @@ class HelloError(ValueError):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(NamedTuple):
     """What a hello says about where it wants to go."""
 
     sni: str | None  # lower case; None where the extension is absent

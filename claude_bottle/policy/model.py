@@ -6,11 +6,10 @@ snapshot of all of them with a version. Nothing here opens a socket or reads a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class SecretRef:
+class SecretRef(NamedTuple):
     """Where a secret is found on the host; never the secret itself.
 
     kind is "env" (argument: (NAME,)), "file" (argument: (PATH,)) or "command" (argument: argv).
@@ -23,8 +22,7 @@ class SecretRef:
         return f"{self.kind}:{' '.join(self.argument)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Auth:
+class Auth(NamedTuple):
     """A credential that is added outside the bottle, after the checks.
 
     scheme is "bearer", "token", "basic" or "header:NAME".
@@ -34,8 +32,7 @@ class Auth:
     secret: SecretRef
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(NamedTuple):
     """The operator's own gateway or local model: the one way to a private address."""
 
     scheme: str  # "http" or "https"
@@ -47,8 +44,7 @@ class Upstream:
         return f"{self.scheme}://{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One rule. Empty `methods` or `paths` mean any; `host` is exact or `*.suffix`."""
 
     host: str
@@ -62,16 +58,14 @@ class Route:
     origin: str = ""  # where the rule was written: "file:line", or "claude-bottle" for its own
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """An immutable snapshot; a change is a new snapshot with a higher version."""
 
     routes: tuple[Route, ...]
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to "may this go out?". `route` is set when, and only when, it may."""
 
     allowed: bool

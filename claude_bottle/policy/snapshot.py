@@ -76,7 +76,7 @@ def _route_to_json(route: Route) -> dict[str, object]:
 
 
 def _route(obj: object, where: str) -> Route:
-    fields = _record(obj, where, tuple(Route.__dataclass_fields__))
+    fields = _record(obj, where, Route._fields)
     try:
         route = Route(
             host=_typed(fields["host"], str, f"{where}.host"),

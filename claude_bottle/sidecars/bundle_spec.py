@@ -6,8 +6,7 @@ Invariant: it holds the credentials, so it goes through a pipe and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from claude_bottle.policy.model import Policy
 from claude_bottle.policy.snapshot import policy_from_json, policy_to_json
@@ -16,17 +15,19 @@ from claude_bottle.sidecars.egress.certs import CertAndKey
 ENVOY_CONFIG, ENVOY_LOG = "envoy.json", "envoy.log"
 
 
-@dataclass(frozen=True, slots=True)
-class BundleSpec:
+class BundleSpec(NamedTuple):
     """Everything of one bundle. `credentials` are by `str(SecretRef)`."""
 
     policy: Policy
-    leaves: Mapping[str, CertAndKey] = field(repr=False)
-    credentials: Mapping[str, str] = field(repr=False)
+    leaves: Mapping[str, CertAndKey]
+    credentials: Mapping[str, str]
     envoy: tuple[str, ...]  # the whole command, as the backend confines it
     envoy_uid: int | None  # the host identity that Envoy runs as, where it is another one
     authorities: str  # what upstream servers are checked by, as Envoy sees the path
     decisions: str
+
+    def __repr__(self) -> str:
+        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
 
 
 def spec_to_json(spec: BundleSpec) -> dict[str, object]:

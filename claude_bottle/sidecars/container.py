@@ -14,9 +14,8 @@ import json
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle import Bundle
@@ -116,6 +115,11 @@ async def _hold(life: socket.socket) -> socket.socket:
     return connection
 
 
+def start(arguments: list[str]) -> NoReturn:
+    """FOLDER LOG_FOLDER ENVOY FILTER"""
+    os._exit(main(*arguments))
+
+
 def main(folder: str, log_folder: str, envoy: str, envoy_filter: str) -> int:
     reporter, lines = Reporter(), Lines()
     os.umask(0o077)
@@ -146,7 +150,3 @@ def main(folder: str, log_folder: str, envoy: str, envoy_filter: str) -> int:
         return 1
     os.write(2, f"ended: {reason}\n".encode())
     return 0
-
-
-if __name__ == "__main__":
-    os._exit(main(*sys.argv[1:]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 
 HAND_SOCKET = "hand.sock"
@@ -37,5 +36,6 @@ def _bundle() -> socket.socket:
             time.sleep(0.005)
 
 
-if __name__ == "__main__":
-    hand_over(sys.argv[1], [int(port) for port in sys.argv[2:]])
+def start(arguments: list[str]) -> None:
+    """FOLDER PORT..."""
+    hand_over(arguments[0], [int(port) for port in arguments[1:]])

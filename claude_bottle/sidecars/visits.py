@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 
 from claude_bottle.policy.model import Decision, Route
@@ -30,21 +29,21 @@ class UnrecordedError(Exception):
     """A decision could not be written down, so it must not take effect."""
 
 
-@dataclass(slots=True, eq=False)
 class Visit:
     """One connection: what it asked for, and what is known of it by now."""
 
-    number: int
-    task: asyncio.Task[object] | None
-    began: float
-    policy: int = 0
-    host: str = ""
-    port: int = 0
-    sni: str | None = None
-    route: Route | None = None
-    address: str = ""
-    judged: bool = False  # its decision has been recorded
-    closing: str = ""  # why the stage itself ends it
+    def __init__(self, number: int, task: asyncio.Task[object] | None, began: float, policy: int) -> None:
+        self.number = number
+        self.task = task
+        self.began = began
+        self.policy = policy
+        self.host = ""
+        self.port = 0
+        self.sni: str | None = None
+        self.route: Route | None = None
+        self.address = ""
+        self.judged = False  # its decision has been recorded
+        self.closing = ""  # why the stage itself ends it
 
 
 class Visits:

@@ -24,6 +24,10 @@ REFUSED = {
     "ENXIO",
     "ESRCH",
 }
+# Where the system is not the host's but an image's, these are, too.
+OF_THE_IMAGE = {
+    "docker": {"/etc/ssh", "/var/lib", "/var/log", "/boot", "/mnt", "/media", "/srv"},
+}
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -62,6 +66,7 @@ def test_the_operators_files_do_not_exist(attack: Attack, cell: Launched, world:
         json.dumps(hidden),
     )
     visible = {path for path, outcome in found["outcomes"].items() if outcome not in NOT_THERE | {"EACCES"}}
+    visible -= OF_THE_IMAGE.get(cell.metadata.backend, set())
     assert visible <= {"/proc/kcore", "/proc/keys", "/proc/sys/kernel/core_pattern"}
     content = shell_inside(cell.bottle, "cat /proc/kcore /proc/keys 2>/dev/null | wc -c").text.strip()
     assert content == "0"
@@ -69,12 +74,31 @@ def test_the_operators_files_do_not_exist(attack: Attack, cell: Launched, world:
 
 def test_the_root_holds_what_was_planned(cell: Launched) -> None:
     listing = set(cell.bottle.exec(["ls", "-A", "/"]).text.split())
-    assert listing <= {
-        *("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "proc", "dev", "opt", "run", "var"),
-        *("tmp", "home"),
-    }
+    system = (
+        "bin",
+        "sbin",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "usr",
+        "etc",
+        "proc",
+        "dev",
+        "opt",
+        "run",
+        "var",
+    )
+    image = (".dockerenv", "boot", "media", "mnt", "root", "srv", "sys")
+    of_an_image = cell.metadata.backend in OF_THE_IMAGE
+    assert listing <= {*system, "tmp", "home", *(image if of_an_image else ())}
     assert cell.bottle.exec(["ls", "-A", "/home"]).text.split() == ["node"]
-    assert shell_inside(cell.bottle, "ls -A /run /var").text.split() == ["/run:", "/var:", "run", "tmp"]
+    if of_an_image:
+        assert shell_inside(cell.bottle, "ls -A /run /sys /mnt /srv /media").text.split() == [
+            *("/media:", "/mnt:", "/run:", "claude-bottle", "/srv:", "/sys:")
+        ]
+    else:
+        assert shell_inside(cell.bottle, "ls -A /run /var").text.split() == ["/run:", "/var:", "run", "tmp"]
 
 
 def test_every_file_that_others_could_write_is_read_only_or_its_own(attack: Attack) -> None:
@@ -165,7 +189,7 @@ def test_the_kernels_own_files_cannot_be_written(attack: Attack) -> None:
         for path in ("/proc/sysrq-trigger", "/proc/acpi", "/proc/timer_list", "/proc/mtrr"):
             if os.path.isfile(path) and tried(lambda: os.close(os.open(path, os.O_WRONLY))) == "DONE":
                 written.append(path)
-        report(written=written, tested=tested, sys=os.path.exists("/sys"))
+        report(written=written, tested=tested, sys=os.path.exists("/sys") and os.listdir("/sys"))
         """
     )
     assert {path for path in found["written"] if not path.startswith(OF_ITS_OWN)} == set()
@@ -212,9 +236,11 @@ def test_other_processes_do_not_lead_to_the_host(attack: Attack) -> None:
                 except OSError:
                     continue
                 opened.append((pid, name))
-        held = {os.readlink(f"/proc/1/fd/{name}").partition(":")[0] for name in os.listdir("/proc/1/fd")}
-        spaces = {name: os.readlink(f"/proc/1/ns/{name}") == os.readlink(f"/proc/self/ns/{name}")
-                  for name in os.listdir("/proc/1/ns")}
+        held, spaces = set(), {}
+        if tried(os.listdir, "/proc/1/fd") != "EACCES":  # where it is another user's
+            held = {os.readlink(f"/proc/1/fd/{name}").partition(":")[0] for name in os.listdir("/proc/1/fd")}
+            spaces = {name: os.readlink(f"/proc/1/ns/{name}") == os.readlink(f"/proc/self/ns/{name}")
+                      for name in os.listdir("/proc/1/ns")}
         roots = {pid: sorted(os.listdir(f"/proc/{pid}/root")) for pid, name in opened if name == "root"}
         report(held=sorted(held), spaces=spaces, roots=roots, own=sorted(os.listdir("/")), seen=seen)
         """

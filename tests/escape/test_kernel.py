@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -127,7 +128,10 @@ def test_a_setuid_file_of_its_own_gains_nothing(attack: Attack) -> None:
         outcomes = {}
         for folder in ("/tmp", "/home/node", "/home/node/workspace", "/dev/shm", "/run"):
             path = folder + "/raised"
-            shutil.copy("/usr/bin/id", path)
+            copied = tried(shutil.copy, "/usr/bin/id", path)
+            if copied != "DONE":
+                outcomes[folder] = copied
+                continue
             tried(os.chmod, path, 0o6755)
             outcomes[folder] = tried(os.chown, path, 0, 0)
             try:
@@ -138,11 +142,12 @@ def test_a_setuid_file_of_its_own_gains_nothing(attack: Attack) -> None:
         report(outcomes=outcomes)
         """
     )
-    assert set(found["outcomes"].values()) <= {"EPERM", "EINVAL", "1000", "not"}, found
+    assert set(found["outcomes"].values()) <= {"EPERM", "EINVAL", "EACCES", "1000", "not"}, found
+    assert found["outcomes"]["/home/node runs as"] in ("1000", "not")
 
 
 def test_the_first_process_is_worth_nothing(attack: Attack) -> None:
-    """It is of the same user, so it can be traced; there is nothing to gain by it (see test_survival, too)."""
+    """Where it is of the same user it can be traced; there is nothing to gain by it (see test_survival, too)."""
     found = attack(
         """
         import signal
@@ -157,7 +162,7 @@ def test_the_first_process_is_worth_nothing(attack: Attack) -> None:
     )
     assert found["capabilities"] == [0] * 5
     assert found["locks"] == ["1", "2"]
-    assert set(found["ids"]) == {"1000"}
+    assert set(found["ids"]) in ({"1000"}, {"900"})
     assert found["state"] in ("S", "R", "D"), "it lives, and was not stopped"
 
 
@@ -175,12 +180,18 @@ def test_there_is_no_other_way_to_call_the_kernel(attack: Attack) -> None:
         code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         place = ctypes.addressof(ctypes.c_char.from_buffer(code))
         code.write(b"\\xb8\\x14\\x00\\x00\\x00" b"\\xcd\\x80" b"\\xc3")  # mov eax, 20 (getpid); int 0x80; ret
-        old = ctypes.CFUNCTYPE(ctypes.c_int)(place)()
-        x32 = [called(libc.syscall, ctypes.c_long(0x40000000 | number)) for number in (39, 272, 165, 521)]
-        report(old=old, x32=x32)
+        def in_a_child(call):
+            if os.fork() == 0:
+                os._exit(0 if call() else 1)
+            return os.waitstatus_to_exitcode(os.wait()[1])
+        outcomes = [in_a_child(lambda: ctypes.CFUNCTYPE(ctypes.c_int)(place)() == -38)]
+        for number in (39, 272, 165, 521):
+            x32 = ctypes.c_long(0x40000000 | number)
+            outcomes.append(in_a_child(lambda: called(libc.syscall, x32) == "ENOSYS"))
+        report(outcomes=outcomes)
         """
     )
-    assert found == {"old": -38, "x32": ["ENOSYS"] * 4}
+    assert set(found["outcomes"]) <= {0, -signal.SIGSYS}, "not there, or the end of who tries"
 
 
 def test_a_personality_changes_nothing_about_the_filter(attack: Attack) -> None:

@@ -6,11 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from claude_bottle.operations.launch import Launched
-from tests.support.bottles import World, python_inside
+from tests.support.bottles import World, make_world, python_inside
 from tests.support.keepers import keeper_of, kill
 from tests.support.processes import alive, command_of, descendants, eventually, parent_of
 
@@ -63,6 +64,12 @@ def stubborn(launched: Launched) -> dict[int, str]:
         assert done.text == "taken back\n" or b"refused" in done.stderr
     assert python_inside(launched.bottle, STAY).status == 0
     return descendants(keeper_of(launched))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Keepers and guards are this backend's own."""
+    return make_world(tmp_path, "bubblewrap")
 
 
 @pytest.fixture

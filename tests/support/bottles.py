@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle
 from claude_bottle.operations.choices import Options
 from claude_bottle.operations.context import Context
@@ -64,6 +67,9 @@ class World:
             yield launched
         finally:
             launched.bottle.stop()
+            backend = load_backend(self.backend)
+            backend.discard(launched.metadata, launched.paths)
+            backend.forget(launched.metadata, launched.paths)
             store.remove(launched.paths)
 
 
@@ -116,6 +122,12 @@ def python_inside(bottle: Bottle, code: str, *arguments: str, timeout: float = 6
 
 def shell_inside(bottle: Bottle, script: str, *arguments: str, timeout: float = 60.0) -> Result:
     return bottle.exec(["sh", "-c", textwrap.dedent(script), "sh", *arguments], timeout=timeout)
+
+
+def only_with(backend: str, launched: Launched, reason: str) -> None:
+    """For a test of how one backend does it; `reason` says why the others have nothing to show here."""
+    if launched.metadata.backend != backend:
+        pytest.skip(f"only {backend}: {reason}")
 
 
 def decisions(launched: Launched) -> list[dict[str, Any]]:

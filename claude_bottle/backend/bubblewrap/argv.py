@@ -7,17 +7,10 @@ symbolic links there onto the host (CVE-2026-87766).
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import NamedTuple
 
-import claude_bottle
+from claude_bottle.backend.python import python_argv
 
-_ENTER = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from claude_bottle.backend.bubblewrap.{module} import start; start(sys.argv[1:])"
-)
-PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(claude_bottle.__file__)))
 _NAMESPACES = ("user", "ipc", "pid", "net", "uts", "cgroup")
 
 
@@ -64,20 +57,12 @@ def _mount_arguments(mount: Mount) -> list[str]:
     return [f"--{mount.kind}", mount.target]
 
 
-def python_argv(module: str, package_root: str, *arguments: str) -> list[str]:
-    """Starts a module of this backend with nothing of the environment, the user or the site."""
-    interpreter = getattr(
-        sys, "_base_executable", sys.executable
-    )  # a virtual environment costs time and adds nothing
-    return [interpreter, "-I", "-S", "-c", _ENTER.format(module=module), package_root, *arguments]
-
-
 def enter_argv(package_root: str, run: str, argv: list[str], *, tty: bool, directory: str) -> list[str]:
     """The framing that enters the bottle, then the inner command."""
     options = ["-t"] if tty else []
-    return python_argv("enter", package_root, run, *options, "-w", directory, "--", *argv)
+    return python_argv("backend.bubblewrap.enter", package_root, run, *options, "-w", directory, "--", *argv)
 
 
 def staged_argv(package_root: str, stage: str, argv: list[str]) -> list[str]:
     """Runs `argv` after staging; `stage` is the JSON of `stage.to_json`."""
-    return python_argv("stage", package_root, stage, *argv)
+    return python_argv("backend.bubblewrap.stage", package_root, stage, *argv)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +92,7 @@ class BubblewrapBackend(BottleBackend):
         assert isinstance(plan, BubblewrapPlan)
         state = plan.request.paths.root.parent
         keeper = warm if isinstance(warm, KeeperProcess) else self.warm_up(state, lambda: envoy)
-        plan = replace(plan, envoy=keeper.envoy_plan)  # it runs already
+        plan = plan._replace(envoy=keeper.envoy_plan)  # it runs already
         start(keeper, plan, secrets, envoy, bundle, progress)
         return BubblewrapBottle(plan.request.slug, plan.request.paths, self._runner, keeper)
 

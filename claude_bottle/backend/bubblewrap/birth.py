@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend import linux
 from claude_bottle.backend.bubblewrap.guard import kill_and_wait
 from claude_bottle.backend.bubblewrap.stage import Stage, enter_stage
 

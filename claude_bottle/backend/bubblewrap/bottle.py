@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.bubblewrap import entry
-from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, enter_argv
+from claude_bottle.backend.bubblewrap.argv import enter_argv
 from claude_bottle.backend.bubblewrap.guard import end_remains
+from claude_bottle.backend.python import PACKAGE_ROOT
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Result, Runner
 from claude_bottle.state.paths import BottlePaths

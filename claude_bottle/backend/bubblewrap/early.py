@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 
 from claude_bottle.backend.base import EnvoyFiles
-from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, staged_argv
+from claude_bottle.backend.bubblewrap.argv import staged_argv
 from claude_bottle.backend.bubblewrap.plan import EnvoyPlan
 from claude_bottle.backend.bubblewrap.stage import to_json
+from claude_bottle.backend.python import PACKAGE_ROOT
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
 

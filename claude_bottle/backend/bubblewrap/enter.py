@@ -28,7 +28,7 @@ import warnings  # noqa: F401 - rule 6: `os.execvpe` asks for it
 from collections import namedtuple
 from types import ModuleType
 
-from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend import linux
 from claude_bottle.backend.bubblewrap.entry import Doors, NotRunning, open_doors
 from claude_bottle.backend.bubblewrap.relay import forward_signals, relay
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 NODE_UID = 1000
 WORKSPACE = "/home/node/workspace"
 FAILED_TO_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
-_PASSED_ON = ("TERM", "COLORTERM")  # what a program must know of the caller's terminal
 
 
 class Inside(namedtuple("Inside", "become terminal", defaults=(False,))):
@@ -115,8 +114,12 @@ def _with_terminal(doors: Doors, inside: Inside) -> int:
     return _status(child)
 
 
+def _terminal_facts() -> dict[bytes, bytes]:
+    return {name.encode(): value.encode() for name, value in _terminal().facts(os.environ).items()}
+
+
 def _terminal() -> ModuleType:
-    from claude_bottle.backend.bubblewrap import terminal
+    from claude_bottle.backend import terminal
 
     return terminal
 
@@ -169,15 +172,6 @@ def _give_up_everything(doors: Doors, stdio: tuple[int, int, int], terminal: boo
     linux.set_dumpable(False)
     linux.no_new_privileges()
     linux.die_with_parent()
-
-
-def _terminal_facts() -> dict[bytes, bytes]:
-    found = {name: os.environ.get(name, "") for name in _PASSED_ON}
-    return {
-        name.encode(): value.encode()
-        for name, value in found.items()
-        if value and len(value) < 64 and all(char.isalnum() or char in "-_.+" for char in value)
-    }
 
 
 def _status(child: int) -> int:

@@ -21,7 +21,7 @@ import signal
 import struct
 from collections import namedtuple
 
-from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend import linux
 
 LOCK, ENTRY, FILTER = "lock", "entry", "seccomp.bpf"
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: fcntl_locking(2)

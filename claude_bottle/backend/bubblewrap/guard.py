@@ -16,7 +16,8 @@ import signal
 from contextlib import suppress
 from typing import NoReturn
 
-from claude_bottle.backend.bubblewrap import entry, linux
+from claude_bottle.backend import linux
+from claude_bottle.backend.bubblewrap import entry
 
 _SECONDS = 5.0
 

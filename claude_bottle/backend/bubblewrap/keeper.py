@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from claude_bottle.backend.bubblewrap import cradle, entry, linux
+from claude_bottle.backend import linux
+from claude_bottle.backend.bubblewrap import cradle, entry
 from claude_bottle.backend.bubblewrap.birth import (
     Bottle,
     await_bottle,

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from claude_bottle.backend.base import EnvoyFiles, Progress
 from claude_bottle.backend.bubblewrap import cradle
-from claude_bottle.backend.bubblewrap.argv import PACKAGE_ROOT, python_argv
+from claude_bottle.backend.python import PACKAGE_ROOT, python_argv
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Result
 
@@ -32,7 +32,7 @@ class KeeperProcess:
     def __init__(self) -> None:
         self._early_words = os.memfd_create("keeper")
         self._process = subprocess.Popen(
-            python_argv("keeper", PACKAGE_ROOT),
+            python_argv("backend.bubblewrap.keeper", PACKAGE_ROOT),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._early_words,

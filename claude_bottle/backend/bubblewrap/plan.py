@@ -6,10 +6,9 @@ files. As root the bottle's programs are another host identity, one of its own f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from claude_bottle.backend.base import AUTHORITIES, BottlePlan, BottleRequest, EnvoyFiles, Grant
+from claude_bottle.backend.base import AUTHORITIES, BottleRequest, EnvoyFiles, Grant
 from claude_bottle.backend.bubblewrap.argv import Mount, confined_arguments
 from claude_bottle.backend.bubblewrap.cgroups import LimitPlan, plan_limits
 from claude_bottle.backend.bubblewrap.host import SYMLINKS_FIXED, HostFacts
@@ -56,10 +55,10 @@ class EnvoyPlan(NamedTuple):
         return [self.bwrap, *confined_arguments(mounts, ENVOY_FOLDER), *inner], stage
 
 
-@dataclass(frozen=True, slots=True)
-class BubblewrapPlan(BottlePlan):
+class BubblewrapPlan(NamedTuple):
     """All that a launch will do: mounts in order, what is staged, the limits, the host identity."""
 
+    request: BottleRequest
     bwrap: str
     version: tuple[int, ...]
     machine: str
@@ -115,7 +114,7 @@ def plan_bottle(request: BottleRequest, facts: HostFacts, identity: int) -> Bubb
         for index, item in enumerate(grants)
     )
     return BubblewrapPlan(
-        request=replace(request, grants=grants),
+        request=request._replace(grants=grants),
         bwrap=facts.bwrap,
         version=facts.version,
         machine=facts.machine,

@@ -17,7 +17,7 @@ import os
 import sys
 from collections import namedtuple
 
-from claude_bottle.backend.bubblewrap import linux
+from claude_bottle.backend import linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from claude_bottle.backend.base import GATE_PORT, NODE_HOME
+from claude_bottle.backend.base import GATE_PORT, NODE_HOME, WORKSPACE
+from claude_bottle.backend.python import python_argv
 
 LABEL = "io.claude-bottle"
 LIFE_PORT = 9098
@@ -17,13 +18,9 @@ OPT = "/opt/claude-bottle"
 KEEPER = "900:900"  # owns what the agent may read and not write; runs the first process
 BUNDLE_FOLDER, BUNDLE_LOG = "/var/lib/claude-bottle/run", "/var/lib/claude-bottle/log"
 GIVEN = "/run/claude-bottle"  # in the bottle: what was given to it, read-only to the agent
+PRIVATE = f"{GIVEN}/private"  # variables that stand in no container's record
 _TMPFS_BYTES = 64 << 20
 _SHM_BYTES = 256 << 20
-_PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
-_MODULE = (
-    f"import sys; sys.path.insert(0, '{OPT}/lib'); "
-    "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-)
 
 
 class Names(NamedTuple):
@@ -43,6 +40,10 @@ class Names(NamedTuple):
     @property
     def volume(self) -> str:
         return f"claude-bottle-{self.slug}"
+
+    @property
+    def work_volume(self) -> str:
+        return f"claude-bottle-{self.slug}-workspace"
 
     def labels(self, role: str) -> list[str]:
         """Ours, and those by which Compose, Desktop and others group containers."""
@@ -95,13 +96,18 @@ def run_agent(
     wall_time: int | None,
 ) -> list[str]:
     """The bottle itself: no network, and a first process that ends with the bundle."""
+    shared = list(shares)
+    own_workspace = WORKSPACE not in (share.target for share in shared)
     argv = ["docker", "run", "--interactive", "--name", names.agent, *names.labels("agent"), *_HARD]
     argv += ["--network", "none", "--dns", "127.0.0.1", "--hostname", "bottle", "--user", KEEPER]
     argv += ["--security-opt", f"seccomp={seccomp}", "--shm-size", str(_SHM_BYTES), *limits]
+    argv += ["--sysctl", "net.ipv4.ping_group_range=1 0", "--tmpfs", "/sys:ro,size=4k,mode=555"]
     argv += ["--tmpfs", f"/run:size={_TMPFS_BYTES},mode=755"]
     argv += ["--tmpfs", f"{GIVEN}:size={_TMPFS_BYTES},mode=755,uid=900,gid=900"]
     argv += ["--mount", f"type=volume,src={names.volume},dst={NODE_HOME}", "--mount", "type=volume,dst=/tmp"]
-    for share in shares:
+    # A place of its own in any case: who can rename it decides where programs start.
+    argv += ["--mount", f"type=volume,src={names.work_volume},dst={WORKSPACE}"] if own_workspace else []
+    for share in shared:
         argv += share.words()
     for target in volumes:
         argv += ["--mount", f"type=volume,dst={target}"]
@@ -120,25 +126,30 @@ def run_sidecars(
     for name in no_proxies:
         argv += ["--env", f"{name}="]
     inner = [f"{OPT}/bin/envoy", f"{OPT}/envoy.bpf"]
-    return [*argv, image, *_python("container"), BUNDLE_FOLDER, BUNDLE_LOG, *inner]
+    return [*argv, image, *_python("sidecars.container", BUNDLE_FOLDER, BUNDLE_LOG, *inner)]
 
 
 def run_helper(names: Names, image: str, user: str) -> list[str]:
     """Joined to the bottle's network, it opens the sockets and hands them to the bundle."""
     argv = ["docker", "run", "--rm", *names.labels("helper"), *_HARD[1:]]
     argv += ["--network", f"container:{names.agent}", "--volumes-from", names.sidecars, "--user", user]
-    return [*argv, image, *_python("handing"), BUNDLE_FOLDER, str(GATE_PORT), str(LIFE_PORT)]
+    return [*argv, image, *_python("sidecars.handing", BUNDLE_FOLDER, str(GATE_PORT), str(LIFE_PORT))]
 
 
-def _python(module: str) -> list[str]:
-    return [*_PYTHON, _MODULE, f"claude_bottle.sidecars.{module}"]
+def _python(module: str, *arguments: str) -> list[str]:
+    return python_argv(module, f"{OPT}/lib", *arguments, interpreter="/usr/bin/python3")
 
 
-def enter(container: str, argv: Iterable[str], *, tty: bool, directory: str) -> list[str]:
-    """The framing that enters the bottle, then the inner command."""
-    options = ["--interactive", "--tty"] if tty else ["--interactive"]
-    framing = ["docker", "exec", *options, "--user", "node", "--workdir", directory, container]
-    return [*framing, f"{OPT}/bin/enter", *argv]
+def enter(
+    container: str, argv: Iterable[str], variables: Iterable[tuple[str, str]], *, tty: bool, directory: str
+) -> list[str]:
+    """The framing that enters the bottle, then the inner command. `variables` are the program's."""
+    framing = ["docker", "exec", "--interactive", "--user", "node", container]
+    options = ["-t"] if tty else []
+    inner = [*options, "-w", directory, "-e", PRIVATE]
+    for name, value in variables:
+        inner += ["-v", f"{name}={value}"]
+    return [*framing, *_python("backend.remote.inside", *inner, "--", *argv)]
 
 
 def as_user(container: str, user: str, *argv: str) -> list[str]:

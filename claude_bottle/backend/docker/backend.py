@@ -150,10 +150,10 @@ class DockerBackend(BottleBackend):
         remove_containers(self._runner, [item.name for item in found])
 
     def forget(self, metadata: Metadata, paths: BottlePaths) -> None:
-        volume = _names(metadata.slug, paths).volume
-        done = self._runner.run(docker("volume", "rm", "--force", volume))
+        names = _names(metadata.slug, paths)
+        done = self._runner.run(docker("volume", "rm", "--force", names.volume, names.work_volume))
         if done.status != 0:
-            raise BottleError(f"the volume {volume} cannot be removed: {done.complaint}")
+            raise BottleError(f"the volumes of {names.slug} cannot be removed: {done.complaint}")
 
 
 def _names(slug: str, paths: BottlePaths) -> Names:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.docker import argv as lines
 from claude_bottle.backend.docker.argv import OPT, Names
 from claude_bottle.backend.docker.engine import VARIABLES
+from claude_bottle.backend.python import PACKAGE_ROOT, python_argv
 from claude_bottle.proc import Command, Result, Runner
 
 if TYPE_CHECKING:
@@ -26,7 +28,12 @@ class DockerBottle(Bottle):
         self._launching = launching
 
     def command(self, argv: list[str], *, tty: bool, directory: str = WORKSPACE) -> list[str]:
-        return lines.enter(self._names.agent, argv, tty=tty, directory=directory)
+        from claude_bottle.backend.terminal import facts
+
+        variables = facts(os.environ).items() if tty else ()
+        transport = lines.enter(self._names.agent, argv, variables, tty=tty, directory=directory)
+        options = ["-t", "--"] if tty else ["--"]
+        return python_argv("backend.remote.outside", PACKAGE_ROOT, *options, *transport)
 
     def exec(
         self,
@@ -43,7 +50,7 @@ class DockerBottle(Bottle):
         )
 
     def probe(self, questions: bytes, timeout: float) -> Result:
-        program = ["/usr/bin/python3", "-I", "-S", f"{OPT}/probe.py"]
+        program = python_argv("backend.probe", f"{OPT}/lib", interpreter="/usr/bin/python3")
         return self.exec(program, stdin=questions, timeout=timeout, directory="/")
 
     def keep(self) -> None:

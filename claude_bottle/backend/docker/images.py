@@ -33,7 +33,11 @@ _AGENT_PACKAGES = (
     *("procps", "python3", "ripgrep", "tar", "xz-utils"),
 )
 _BUNDLE_PACKAGES = ("python3", "util-linux")
-_LIB = ("__init__.py", "errors.py", "text.py", "policy", "sidecars")
+_BUNDLE_LIB = ("__init__.py", "errors.py", "text.py", "policy", "sidecars")
+_AGENT_LIB = (
+    *("__init__.py", "errors.py", "backend/__init__.py"),
+    *("backend/probe.py", "backend/linux.py", "backend/remote", "backend/terminal.py"),
+)
 _ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
 _BUILD_SECONDS = 1800
 _LAST_LINES = 12
@@ -66,8 +70,7 @@ def agent_recipe(base: str, claude: Path, packages: Iterable[str], uid: int) -> 
         (
             ("anchor", (_RECIPES / "anchor").read_bytes(), 0o755),
             ("claude", claude, 0o755),
-            ("enter", (_RECIPES / "enter").read_bytes(), 0o755),
-            ("probe.py", (_PACKAGE / "backend" / "probe.py").read_bytes(), 0o644),
+            *_library(_AGENT_LIB),
         ),
     )
 
@@ -80,7 +83,7 @@ def bundle_recipe(base: str, envoy: Path, machine: str) -> Recipe:
         (
             ("envoy", envoy, 0o755),
             ("envoy.bpf", compile_filter(machine), 0o644),
-            *((f"lib/claude_bottle/{path}", content, 0o644) for path, content in _library()),
+            *_library(_BUNDLE_LIB),
         ),
     )
 
@@ -93,13 +96,15 @@ def user_recipe(dockerfile: Path) -> Recipe:
         raise NotFoundError(f"the dockerfile {dockerfile} cannot be read: {error.strerror}") from error
 
 
-def _library() -> list[tuple[str, bytes]]:
-    """What the sidecars are made of; they import nothing else."""
+def _library(names: Iterable[str]) -> list[tuple[str, bytes, int]]:
+    """The part of this package that runs in a container; it imports nothing else."""
     found = []
-    for name in _LIB:
+    for name in names:
         top = _PACKAGE / name
         paths = [top] if top.is_file() else sorted(top.rglob("*.py"))
-        found += [(str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in paths]
+        found += [
+            (f"lib/claude_bottle/{path.relative_to(_PACKAGE)}", path.read_bytes(), 0o644) for path in paths
+        ]
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -118,10 +117,8 @@ class Launching:
         authority = next(grant for grant in self._plan.request.grants if grant.target == AUTHORITIES)
         with open(authority.source, "rb") as file:
             authorities = file.read()
-        private = "".join(
-            f"export {name}={shlex.quote(value)}\n" for name, value in secrets.environment.items()
-        )
-        return archive({_PLACE: authorities, "private": private.encode()})
+        private = "".join(f"{name}={value}\0" for name, value in secrets.environment.items())
+        return archive({_PLACE: authorities, os.path.basename(argv.PRIVATE): private.encode()})
 
     def _join(self) -> None:
         """Runs the helper that opens the gate's socket inside and hands it to the bundle."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from claude_bottle.backend.base import (
     AUTHORITIES,
     CLAUDE,
     NODE_HOME,
-    BottlePlan,
     BottleRequest,
     Grant,
 )
@@ -32,8 +31,8 @@ PROXY_NAMES = (*_PROXIES, *(name.lower() for name in _PROXIES))
 _KEEPER_UID = 900
 
 
-@dataclass(frozen=True, slots=True)
-class DockerPlan(BottlePlan):
+class DockerPlan(NamedTuple):
+    request: BottleRequest
     facts: EngineFacts
     names: Names
     agent_image: str

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from claude_bottle.errors import BottleError
 from claude_bottle.policy.model import Auth, Decision, Route
@@ -46,8 +45,7 @@ CREDENTIAL_HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(NamedTuple):
     """All that an answer depends on. A new policy is a new judge."""
 
     decide: Callable[[str, int, str, str], Decision]  # (host, port, method, path)

@@ -10,10 +10,10 @@ There are no name constraints: the CA is trusted before the operator approves fu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -22,18 +22,33 @@ if TYPE_CHECKING:
 BACKDATED = timedelta(hours=1)  # a guest's clock may run behind the host's
 LIFETIME = timedelta(days=30)
 ORGANIZATION = "claude-bottle"
+_NO_LEGACY = "CRYPTOGRAPHY_OPENSSL_NO_LEGACY"
 
 
-@dataclass(frozen=True, slots=True)
-class CertAndKey:
+class CertAndKey(NamedTuple):
     """PEM text. The key stays out of `repr`, so that no log and no traceback shows it."""
 
     cert_pem: str
-    key_pem: str = field(repr=False)
+    key_pem: str
+
+    def __repr__(self) -> str:
+        return f"CertAndKey(cert_pem={self.cert_pem!r})"
+
+
+def _load_library() -> None:
+    """Without OpenSSL's old ciphers, a third of the time. It asks while it loads, so no child hears of it."""
+    unset = _NO_LEGACY not in os.environ
+    os.environ.setdefault(_NO_LEGACY, "1")
+    try:
+        import cryptography.x509  # noqa: F401
+    finally:
+        if unset:
+            del os.environ[_NO_LEGACY]
 
 
 def make_ca(common_name: str, *, now: datetime | None = None) -> CertAndKey:
     """A new self-signed CA that may sign leaves and nothing else."""
+    _load_library()
     from cryptography import x509
 
     key = _new_key()
@@ -53,6 +68,7 @@ def make_leaves(
     ca: CertAndKey, server_names: Iterable[str], *, now: datetime | None = None
 ) -> dict[str, CertAndKey]:
     """A leaf for each name, all with one new key."""
+    _load_library()
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

@@ -84,8 +84,7 @@ _ACCESS_LOG_FIELDS = {
 
 def find_envoy(environ: Mapping[str, str] = os.environ) -> Path | None:
     """$CLAUDE_BOTTLE_ENVOY, the one that was installed as a Python package, `envoy` on PATH, or None."""
-    import shutil
-    import sysconfig
+    import site
 
     chosen = environ.get("CLAUDE_BOTTLE_ENVOY")
     if chosen is not None:
@@ -93,10 +92,12 @@ def find_envoy(environ: Mapping[str, str] = os.environ) -> Path | None:
             raise BottleError(f"CLAUDE_BOTTLE_ENVOY names no program: {chosen}")
         return Path(chosen).absolute()
     # Not by sys.path: with `python -m` that begins with the working directory, which may be anybody's.
-    for place in ("platlib", "purelib"):
-        packaged = Path(sysconfig.get_path(place), "envoy", "_bin", "envoy")
+    for folder in site.getsitepackages():
+        packaged = Path(folder, "envoy", "_bin", "envoy")
         if os.access(packaged, os.X_OK):
             return packaged
+    import shutil
+
     found = shutil.which("envoy", path=environ.get("PATH"))
     return None if found is None else Path(found).absolute()
 

@@ -8,7 +8,6 @@ Invariant: each (host, port) has one outlet, so where a request goes to never de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from claude_bottle.errors import BottleError
@@ -17,16 +16,15 @@ from claude_bottle.policy.model import Policy, Route
 from claude_bottle.sidecars.pipelock.protocol import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Outlet:
+class Outlet(NamedTuple):
     """One upstream socket of Envoy, and where it leads."""
 
-    index: int
+    number: int
     target: Target
 
     @property
     def name(self) -> str:
-        return f"up-{self.index}"
+        return f"up-{self.number}"
 
     @property
     def socket(self) -> str:
@@ -57,7 +55,7 @@ def inspected_outlets(policy: Policy) -> tuple[Outlet, ...]:
                     f"{route.origin or 'egress'}: {route.host}:{port} has two different upstreams",
                     "give all routes of one host and port the same `upstream`",
                 )
-    return tuple(Outlet(index, target) for index, target in enumerate(targets.values()))
+    return tuple(Outlet(number, target) for number, target in enumerate(targets.values()))
 
 
 def inspected_chains(policy: Policy) -> tuple[Chain, ...]:

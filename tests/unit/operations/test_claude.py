@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,7 +89,7 @@ def test_a_route_that_only_says_where_the_api_is_gets_its_rules() -> None:
     found = routes(API_KEY, [Route("before.example.org"), bare, Route("after.example.org")])
     assert [route.host for route in found] == ["before.example.org", API_HOST, API_HOST, "after.example.org"]
     own = routes(API_KEY, [])
-    assert found[1:3] == tuple(replace(bare, methods=r.methods, paths=r.paths, auth=r.auth) for r in own)
+    assert found[1:3] == tuple(bare._replace(methods=r.methods, paths=r.paths, auth=r.auth) for r in own)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 
-from claude_bottle.backend.base import BottleBackend, BottlePlan
+from claude_bottle.backend.base import BottleBackend, BottleRequest
 from claude_bottle.manifest.model import Agent, Bottle, EnvValue
 from claude_bottle.operations.claude import API_KEY, Credential, routes
 from claude_bottle.operations.preflight import describe, describe_route
@@ -37,9 +36,10 @@ REPOSITORY = Repository(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GlassPlan(BottlePlan):
+class GlassPlan(NamedTuple):
     """The plan of a backend that is made of glass."""
+
+    request: BottleRequest
 
     @property
     def backend_name(self) -> str:
@@ -64,7 +64,7 @@ def prepared(
         bottle=bottle or Bottle("plain"),
         backend=cast(BottleBackend, None),  # what is shown is the plan's
         chosen="asked for",
-        plan=GlassPlan(replace(request(), policy=Policy(found))),
+        plan=GlassPlan(request()._replace(policy=Policy(found))),
         workspace=workspace or WorkspacePlan("clone", FOLDER, REPOSITORY, SLUG),
         metadata=Metadata(SLUG, "reviewer", "plain", "glass", 1.0, "clone", str(FOLDER), "0"),
         paths=request().paths,
@@ -107,7 +107,7 @@ def test_who_works_where_and_what_holds_it() -> None:
         (WorkspacePlan("copy", FOLDER, None, SLUG), "copy of /srv/project"),
         (WorkspacePlan("bind", FOLDER, REPOSITORY, SLUG), "bind of /srv/project at 0123456789"),
         (
-            WorkspacePlan("clone", FOLDER, replace(REPOSITORY, head=""), SLUG),
+            WorkspacePlan("clone", FOLDER, REPOSITORY._replace(head=""), SLUG),
             f"clone of /srv/project at no commit yet, on branch bottle/{SLUG}",
         ),
     ],

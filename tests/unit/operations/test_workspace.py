@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,8 +66,8 @@ def test_the_command_line_then_the_manifest_then_what_fits(
 
 
 def test_what_cannot_be_is_refused_with_a_way_out(repo: Repo) -> None:
-    linked = replace(seen(repo), git_dir=repo.path / "elsewhere")
-    borrowing = replace(seen(repo), objects=(repo.path, repo.path.parent))
+    linked = seen(repo)._replace(git_dir=repo.path / "elsewhere")
+    borrowing = seen(repo)._replace(objects=(repo.path, repo.path.parent))
     for asked, repository in (
         ("moon", seen(repo)),
         ("clone", None),
@@ -198,7 +197,7 @@ def test_a_copy_is_the_tree_as_it_is(repo: Repo, paths: BottlePaths) -> None:
 
 
 def test_a_folder_that_cannot_be_copied_is_an_error(repo: Repo, paths: BottlePaths) -> None:
-    gone = replace(plan(repo, "copy"), folder=repo.path / "gone")
+    gone = plan(repo, "copy")._replace(folder=repo.path / "gone")
     with pytest.raises(BottleError, match="cannot copy"):
         materialise(RUNNER, gone, paths)
 

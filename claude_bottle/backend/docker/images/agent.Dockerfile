@@ -20,8 +20,9 @@ RUN { id -u node >/dev/null 2>&1 || useradd --non-unique --uid "${UID}" --user-g
     && ln -sf /run/claude-bottle/authorities.pem /opt/claude-bottle/authorities.pem \
     && mkdir -p /etc/ssl/certs && ln -sf /run/claude-bottle/authorities.pem /etc/ssl/certs/ca-certificates.crt \
     && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
-COPY claude anchor enter /opt/claude-bottle/bin/
-COPY probe.py /opt/claude-bottle/probe.py
+COPY claude anchor /opt/claude-bottle/bin/
+COPY lib /opt/claude-bottle/lib
+RUN python3 -m compileall -q /opt/claude-bottle/lib
 ENTRYPOINT []
 CMD ["true"]
 WORKDIR /home/node

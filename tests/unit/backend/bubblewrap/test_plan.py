@@ -14,13 +14,13 @@ from claude_bottle.backend.base import NODE_HOME, WORKSPACE, BottleRequest, Envo
 from claude_bottle.backend.bubblewrap.argv import (
     bwrap_arguments,
     enter_argv,
-    python_argv,
     staged_argv,
 )
 from claude_bottle.backend.bubblewrap.host import HostFacts
 from claude_bottle.backend.bubblewrap.launch import mount_points_within
 from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan, plan_bottle
 from claude_bottle.backend.bubblewrap.stage import STAGE, Source, Stage, from_json, to_json
+from claude_bottle.backend.python import python_argv
 from claude_bottle.errors import BottleError
 from claude_bottle.manifest.model import Limits
 from tests.support.plans import BIND, DEBIAN, GIB, OVERLAY, ROOT, STATE, request
@@ -238,7 +238,7 @@ def test_what_is_started_exists_and_needs_nothing_but_the_standard_library(modul
     from importlib import import_module
 
     import_module(f"claude_bottle.backend.bubblewrap.{module}").start  # noqa: B018
-    argv = python_argv(module, str(Path(__file__).parents[4]))
+    argv = python_argv(f"backend.bubblewrap.{module}", str(Path(__file__).parents[4]))
     assert os.path.isabs(argv[0])
     assert "site-packages" not in argv[0]
     code = argv[4].partition("; from")[0] + f"; import claude_bottle.backend.bubblewrap.{module}"

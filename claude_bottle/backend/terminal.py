@@ -13,11 +13,22 @@ import stat
 import struct
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+_PASSED_ON = ("TERM", "COLORTERM")
 _PTMX = os.makedev(5, 2)
 _GET_PEER, _UNLOCK = 0x5441, 0x40045431  # TIOCGPTPEER, TIOCSPTLCK
+
+
+def facts(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a program must know of the caller's terminal, where it is plainly that."""
+    found = {name: environment.get(name, "") for name in _PASSED_ON}
+    return {
+        name: value
+        for name, value in found.items()
+        if value and len(value) < 64 and all(char.isalnum() or char in "-_.+" for char in value)
+    }
 
 
 def open_terminal() -> tuple[int, int]:
@@ -34,12 +45,21 @@ def take_as_controlling(slave: int) -> None:
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
 
+def get_size(terminal: int) -> tuple[int, int]:
+    """Rows and columns."""
+    rows, columns, _, _ = struct.unpack("4H", fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"\0" * 8))
+    return rows, columns
+
+
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+
 def follow_window_size(terminal: int, master: int) -> None:
     """Gives the bottle's terminal the size of the caller's, now and whenever that changes."""
 
     def copy(*_: object) -> None:
-        size = fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"\0" * 8)
-        fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+        set_size(master, *get_size(terminal))
 
     copy()
     signal.signal(signal.SIGWINCH, copy)

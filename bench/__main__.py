@@ -21,7 +21,9 @@ from claude_bottle.errors import BottleError
 
 BENCHMARKS = {
     "start.bubblewrap": "bottles:start",
+    "start.docker": "containers:start",
     "exec.bubblewrap": "bottles:execute",
+    "exec.docker": "containers:execute",
     "exec.bubblewrap.framing": "bottles:framing",
     "gate.bulk": "traffic:bulk",
     "gate.bulk.raw": "traffic:bulk_raw",
@@ -33,7 +35,10 @@ BENCHMARKS = {
     "intercept.sse_delay": "traffic:sse_delay",
     "list.empty": "commands:list_empty",
     "list.one": "commands:list_one",
+    "list.docker": "containers:listing",
+    "stop.docker": "containers:stop",
     "memory.idle": "bottles:idle",
+    "memory.idle.docker": "containers:idle",
     "import.cli": "commands:import_cli",
     "e2e.run": "commands:run",
 }

@@ -22,6 +22,13 @@ class Lab:
         return self._stack.enter_context(operator())
 
     @cached_property
+    def containers(self) -> Operator:
+        """One whose bottles are containers, and reach what any would."""
+        from bench.operator import operator
+
+        return self._stack.enter_context(operator("docker"))
+
+    @cached_property
     def rig(self) -> Rig:
         from bench.rig import rig
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.children import COMMAND, UnmeasuredError, timed_lines, whole_process
-from claude_bottle.backend.bubblewrap.bottle import stop_keeper
-from claude_bottle.backend.bubblewrap.cgroups import remains, remove
+from claude_bottle.backend import load_backend
 from claude_bottle.errors import BottleError
 from claude_bottle.state.paths import Home, is_slug, list_slugs
+from claude_bottle.state.store import load
 
 AGENT = "bench"
 _PASSED_ON = (
@@ -49,6 +49,7 @@ class Operator:
 
     folder: Path
     environment: dict[str, str]
+    backend: str = "bubblewrap"
 
     @property
     def home(self) -> Home:
@@ -59,7 +60,7 @@ class Operator:
         return self.folder / "repository"
 
     def start(self) -> Start:
-        argv = [COMMAND, "start", AGENT, "--detach", "--yes", "--backend", "bubblewrap"]
+        argv = [COMMAND, "start", AGENT, "--detach", "--yes", "--backend", self.backend]
         output, lines, seconds = timed_lines(argv, self.environment, self.repository)
         slug = output.strip()
         if not is_slug(slug):
@@ -93,21 +94,31 @@ class Operator:
             argv = ["git", "-C", str(self.repository), *arguments]
             whole_process(argv, self.environment)
 
-    def declare(self, upstream: str = _NOWHERE) -> None:
+    def slugs(self) -> list[str]:
+        return list_slugs(self.home)
+
+    def declare(self, upstream: str | None = _NOWHERE) -> None:
         """Writes the manifest: one bottle, whose API is at `upstream`."""
-        bottle = {"egress": {"routes": [{"host": "api.anthropic.com", "upstream": upstream}]}}
+        moved = {"upstream": upstream} if upstream else {}
+        bottle = {"egress": {"routes": [{"host": "api.anthropic.com", **moved}]}}
         manifest = {"bottles": {AGENT: bottle}, "agents": {AGENT: {"bottle": AGENT, "prompt": "Be brief."}}}
         self.home.root.mkdir(mode=0o700, exist_ok=True)
         (self.home.root / "claude-bottle.json").write_text(json.dumps(manifest))
 
     def close(self) -> None:
         """Ends what still runs, however far it came, and removes everything."""
-        for slug in list_slugs(self.home):
+        backend = load_backend(self.backend)
+        for slug in self.slugs():
+            paths = self.home.bottle(slug)
             try:
-                stop_keeper(str(self.home.bottle(slug).run))
+                metadata = load(self.home, slug)
+                bottle = backend.find(metadata, paths)
+                if bottle is not None:
+                    bottle.stop()
+                backend.discard(metadata, paths)
+                backend.forget(metadata, paths)
             except BottleError as error:
                 raise UnmeasuredError(f"{slug} does not end: {error.message}") from error
-            remove(remains(slug))
         shutil.rmtree(self.folder)
 
 
@@ -135,7 +146,7 @@ def step_name(line: str) -> str | None:
 
 
 @contextmanager
-def operator() -> Iterator[Operator]:
+def operator(backend: str = "bubblewrap") -> Iterator[Operator]:
     folder = Path(tempfile.mkdtemp(prefix="claude-bottle-bench-"))
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
         "HOME": str(folder),
@@ -146,10 +157,10 @@ def operator() -> Iterator[Operator]:
         "GIT_COMMITTER_NAME": AGENT,
         "GIT_COMMITTER_EMAIL": "bench@bottle.invalid",
     }
-    made = Operator(folder, environment)
+    made = Operator(folder, environment, backend)
     try:
         made.commit({"README.md": "A small repository.\n"})
-        made.declare()
+        made.declare(None if backend == "docker" else _NOWHERE)  # a container's loopback is another
         yield made
     finally:
         made.close()

@@ -119,6 +119,7 @@ def refuse_unknown(parts: set[str], where: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(*parts): skip where a part is missing: {', '.join(PROBES)}")
+    config.addinivalue_line("markers", "backends(*names): only with these")
     required = {part.strip() for part in os.environ.get("REQUIRE_BACKENDS", "").split(",") if part.strip()}
     refuse_unknown(required, "REQUIRE_BACKENDS")
     config.stash[MACHINE] = Machine(frozenset(required))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BACKENDS = {
     "bubblewrap": "claude_bottle.backend.bubblewrap.backend:BubblewrapBackend",
+    "docker": "claude_bottle.backend.docker.backend:DockerBackend",
 }
 _PREFERRED = ("docker", "bubblewrap")
 

@@ -17,6 +17,7 @@ from claude_bottle.errors import BottleError
 from claude_bottle.text import shown
 
 _ENDING_SECONDS = 5.0
+_ADVICE = ("Run 'docker", "See 'docker")  # of the engine's client, below its error
 
 
 class Attached:
@@ -73,11 +74,14 @@ class Attached:
         return line
 
     def last_words(self) -> str:
-        """The last line of its standard error."""
+        """The last line of its standard error that is not mere advice."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_ENDING_SECONDS)  # what it said last may be on its way
         lines = os.pread(self._words, 65536, 0).decode(errors="replace").strip().splitlines()
-        return shown(lines[-1]) if lines else "without a word"
+        telling = [
+            line for line in lines if line.strip() and not line.startswith(("Run 'docker", "See 'docker"))
+        ]
+        return shown(telling[-1]) if telling else "without a word"
 
     def close(self) -> None:
         """Closes its input, and ends the local program, which has nothing more to do."""

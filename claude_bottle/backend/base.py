@@ -8,7 +8,7 @@ does what the plan says (`launch`). A launched bottle belongs to the launching p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
@@ -95,7 +95,18 @@ class EnvoyFiles(NamedTuple):
 
 
 FindEnvoy = Callable[[], EnvoyFiles]  # raises BottleError where there is none
-MakeBundle = Callable[[], BundlePlan]  # also fills the state folder; called while the keeper comes up
+
+
+class MakeBundle(Protocol):
+    """Makes what the sidecars need, and fills the state folder; called while they come up."""
+
+    def fill(self) -> None:
+        """Then all that the bottle is shown is there, but for the authorities' content."""
+        ...
+
+    def __call__(self) -> BundlePlan:
+        """Fills as well, where nobody has."""
+        ...
 
 
 class BottlePlan(Protocol):
@@ -125,6 +136,15 @@ class ActiveAgent(NamedTuple):
     started_at: float
     services: tuple[str, ...]
     warning: str = ""
+
+
+class Remain(NamedTuple):
+    """Something on the host that a bottle has left, and that nothing will use again."""
+
+    kind: str  # "container", "volume", "control group": what the host calls it
+    name: str
+    slug: str
+    reason: str
 
 
 class Bottle(ABC):
@@ -251,6 +271,14 @@ class BottleBackend(ABC):
     @abstractmethod
     def active(self, state: Path) -> list[ActiveAgent]:
         """All running bottles of this backend whose state is below `state`."""
+
+    def remains(self, state: Path) -> list[Remain]:
+        """What bottles below `state` have left outside of it. Raises BottleError where it cannot be known."""
+        return []
+
+    def clean(self, remains: Sequence[Remain]) -> None:
+        """Removes what `remains` has found. Raises BottleError where something is left."""
+        return
 
     def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
         """Brings transcripts and logs into the state folder, where they are not there anyway."""

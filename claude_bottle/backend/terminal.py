@@ -14,7 +14,7 @@ import struct
 import termios
 import tty
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _PASSED_ON = ("TERM", "COLORTERM")
 _PTMX = os.makedev(5, 2)
@@ -73,4 +73,5 @@ def raw(terminal: int) -> Iterator[None]:
         tty.setraw(terminal, termios.TCSADRAIN)  # what was typed ahead is kept
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # it is gone, and there is nothing to give back
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)

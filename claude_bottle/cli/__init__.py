@@ -22,6 +22,7 @@ COMMANDS = {
     "logs": "what a bottle's sidecars decided and said",
     "diff": "what an agent changed",
     "pull": "take an agent's work into refs/bottles/<slug>/",
+    "cleanup": "remove what bottles have left that nothing will use again",
     "doctor": "what this host can do, and how to mend what it cannot",
     "info": "what an agent is and may do",
     "init": "write a first bottle and a first agent",

@@ -33,6 +33,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.operations.choices import Options
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.demo import play, require_success, set_stage
+    from claude_bottle.operations.launch import dispose
 
     if options.live and options.script:
         raise UsageError("--script is for the scripted model, --live for the real one")
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             outcome = play(stage, launched, screen.say)
             ended = time.monotonic()
         finally:
-            launched.bottle.stop()
+            dispose(launched)
     _report(screen, outcome)
     screen.heading("Times")
     screen.pair("ready", f"{ready - began:.1f} s after the start, everything included")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from claude_bottle.backend import known_backend_names, load_backend
+from claude_bottle.backend.base import Readiness
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
 from claude_bottle.operations.choices import find_authorities
 from claude_bottle.operations.context import Context
@@ -34,7 +35,9 @@ def examine(context: Context, backend: str | None) -> list[Finding]:
     if backend is not None and backend not in known_backend_names():
         raise UsageError(f"there is no backend {backend!r}", f"known: {', '.join(known_backend_names())}")
     names = (backend,) if backend else known_backend_names()
-    findings = [finding for name in names for finding in _backend(name, needed=len(names) == 1)]
+    found = {name: load_backend(name).examine() for name in names}
+    none_works = not any(readiness.ok for readiness in found.values())
+    findings = [item for name in names for item in _backend(name, found[name], needed=none_works)]
     findings += [
         _try("claude", lambda: _claude(context)),
         _try("envoy", lambda: _envoy(context)),
@@ -46,8 +49,7 @@ def examine(context: Context, backend: str | None) -> list[Finding]:
     return findings
 
 
-def _backend(name: str, *, needed: bool) -> list[Finding]:
-    readiness = load_backend(name).examine()
+def _backend(name: str, readiness: Readiness, *, needed: bool) -> list[Finding]:
     if not readiness.ok:
         return [Finding(name, False, readiness.reason, readiness.hint, needed)]
     return [Finding(key, True, value, None, needed) for key, value in readiness.facts]

@@ -6,14 +6,15 @@ Invariant: a bottle that was not proved from inside is never handed over, and ne
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets, Warm
+from claude_bottle.backend.beside import Beside
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.operations import claude, handover, workspace
 from claude_bottle.operations.choices import envoy_files
@@ -91,24 +92,10 @@ def _launch(
         secrets = Secrets(private_environment(prepared.bottle.env, context.environment, ask))
         routes = prepared.plan.request.policy.routes
         credentials = read_credentials(context.runner, context.environment, routes)
-        authority: list[str] = []
-
-        def make_bundle() -> BundlePlan:
-            steps = Steps(progress)
-            if not again:
-                workspace.materialise(context.runner, prepared.workspace, prepared.paths)
-                _provision(context, prepared)
-            steps.done("workspace")
-            plan, certificate = _bundle(prepared, credentials)
-            authority.append(certificate)
-            steps.done("certificates")
-            return plan
-
-        bottle = prepared.backend.launch(
-            prepared.plan, secrets, envoy_files(context), make_bundle, progress, warm
-        )
+        making = _Making(context, prepared, credentials, progress, again=again)
+        bottle = prepared.backend.launch(prepared.plan, secrets, envoy_files(context), making, progress, warm)
         steps = Steps(progress)
-        proof = _prove_and_fill(bottle, prepared, authority[0], tuple(credentials.values()), again=again)
+        proof = _prove_and_fill(bottle, prepared, making.authority, tuple(credentials.values()), again=again)
         steps.done(f"proved by {len(proof)} checks from inside")
         bottle.keep()
         return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
@@ -118,37 +105,63 @@ def _launch(
         raise
 
 
+class _Making:
+    """What a backend calls for while it starts the bottle: the state folder's content, and certificates."""
+
+    def __init__(
+        self,
+        context: Context,
+        prepared: Prepared,
+        credentials: dict[str, str],
+        progress: Progress,
+        *,
+        again: bool,
+    ) -> None:
+        self._context = context
+        self._prepared = prepared
+        self._credentials = credentials
+        self._progress = progress
+        self._again = again
+        self._filled = False
+        self.authority = ""
+
+    def fill(self) -> None:
+        if self._filled:
+            return
+        steps = Steps(self._progress)
+        if not self._again:
+            workspace.materialise(self._context.runner, self._prepared.workspace, self._prepared.paths)
+            _provision(self._context, self._prepared)
+        authorities = _authorities(self._prepared)
+        authorities.touch()
+        authorities.chmod(0o644)
+        self._filled = True
+        steps.done("workspace")
+
+    def __call__(self) -> BundlePlan:
+        self.fill()
+        steps = Steps(self._progress)
+        plan, self.authority = _bundle(self._prepared, self._credentials)
+        steps.done("certificates")
+        return plan
+
+
 def _prove_and_fill(
     bottle: Bottle, prepared: Prepared, authority: str, secret_values: tuple[str, ...], *, again: bool
 ) -> tuple[Check, ...]:
     """The proof, and beside it git filling the workspace: no program of an agent runs yet."""
-    filling = _Beside(workspace.finish_inside, bottle, prepared.workspace) if not again else None
-    try:
-        proof = prove(bottle, prepared.plan.request.policy, authority, secret_values)
-    finally:
-        if filling is not None:
-            filling.wait()
-    if filling is not None and filling.failure is not None:
-        raise filling.failure
-    return proof
+    if again:
+        return prove(bottle, prepared.plan.request.policy, authority, secret_values)
+    with Beside(partial(workspace.finish_inside, bottle, prepared.workspace)):
+        return prove(bottle, prepared.plan.request.policy, authority, secret_values)
 
 
-class _Beside:
-    """One call in a thread of its own, which keeps what it raised."""
-
-    def __init__(self, call: Callable[..., None], *arguments: object) -> None:
-        self.failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(call, arguments))
-        self._thread.start()
-
-    def wait(self) -> None:
-        self._thread.join()
-
-    def _run(self, call: Callable[..., None], arguments: tuple[object, ...]) -> None:
-        try:
-            call(*arguments)
-        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            self.failure = error
+def dispose(launched: Launched) -> None:
+    """Ends a bottle of which nothing is to be kept but its state folder."""
+    backend = load_backend(launched.metadata.backend)
+    launched.bottle.stop()
+    backend.discard(launched.metadata, launched.paths)
+    backend.forget(launched.metadata, launched.paths)
 
 
 def abandon(prepared: Prepared) -> None:
@@ -163,10 +176,12 @@ def _bundle(prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan
     authority = make_ca(f"claude-bottle {prepared.metadata.slug}")
     leaves: dict[str, CertAndKey] = make_leaves(authority, hosts)
     merged = prepared.authorities.read_bytes().rstrip() + b"\n" + authority.cert_pem.encode()
-    target = prepared.paths.root / "authorities.pem"
-    target.write_bytes(merged)
-    target.chmod(0o644)
+    _authorities(prepared).write_bytes(merged)  # in place: a bottle may be shown this file already
     return BundlePlan(leaves, credentials), authority.cert_pem
+
+
+def _authorities(prepared: Prepared) -> Path:
+    return prepared.paths.root / "authorities.pem"
 
 
 def _provision(context: Context, prepared: Prepared) -> None:

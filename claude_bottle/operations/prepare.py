@@ -235,8 +235,10 @@ def _why(options: Options, context: Context) -> str:
 
 def _git_user(context: Context, agent: Agent, bottle: Bottle) -> tuple[str, str]:
     user = bottle.git.user.overlaid(agent.git_user)
-    found = []
-    for value, key in ((user.name, "user.name"), (user.email, "user.email")):
-        asked = None if value else context.runner.run(git(context.folder, "config", "--get", key))
-        found.append(value or (asked.text.strip() if asked and asked.status == 0 else ""))
-    return (found[0] or f"claude ({agent.name})", found[1] or "claude@bottle.invalid")
+    found: dict[str, str] = {}
+    if not (user.name and user.email):
+        asking = git(context.folder, "config", "-z", "--get-regexp", r"^user\.(name|email)$")
+        pairs = (item.partition("\n") for item in context.runner.run(asking).text.split("\0"))
+        found = {key: value.strip() for key, _, value in pairs}  # of several the last counts, as for git
+    name = user.name or found.get("user.name") or f"claude ({agent.name})"
+    return name, user.email or found.get("user.email") or "claude@bottle.invalid"

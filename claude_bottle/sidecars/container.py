@@ -34,8 +34,11 @@ _HANDED_SECONDS = 60.0
 class Container:
     """One bundle's life, from its spec to its end."""
 
-    def __init__(self, spec: dict[str, Any], envoy: Child, lines: Lines, reporter: Reporter) -> None:
+    def __init__(
+        self, spec: dict[str, Any], envoy: Child, hand: str, lines: Lines, reporter: Reporter
+    ) -> None:
         self._spec = spec
+        self._hand = hand
         self._envoy = envoy
         self._lines = lines
         self._say = reporter
@@ -51,7 +54,7 @@ class Container:
         bundle = Bundle(spec_from_json(self._spec["bundle"]), self._envoy)
         bundle.failed.add_done_callback(lambda future: self._end(future.result()))
         try:
-            handed = loop.create_task(_be_handed(listen_unix(HAND_SOCKET)))
+            handed = loop.create_task(_be_handed(self._hand))
             await bundle.start_behind()
             self._say.step("sidecars")
             gate, life = await self._unless_over(handed)
@@ -89,14 +92,17 @@ class Container:
             self._over.set_result(reason)
 
 
-async def _be_handed(server: socket.socket) -> list[socket.socket]:
+async def _be_handed(folder: str) -> list[socket.socket]:
     """The sockets that listen inside the bottle: the gate's and the life line's, unix(7) SCM_RIGHTS."""
     loop = asyncio.get_running_loop()
+    path = os.path.join(folder, HAND_SOCKET)
+    server = listen_unix(path)
+    os.chmod(path, 0o660)  # who hands over is of the same group, and nobody else inside is
     server.setblocking(False)
     with server:
         async with asyncio.timeout(_HANDED_SECONDS):
             connection, _ = await loop.sock_accept(server)
-    os.unlink(HAND_SOCKET)
+    os.unlink(path)
     with connection:
         connection.settimeout(_HANDED_SECONDS)
         _, descriptors, _, _ = await loop.run_in_executor(None, socket.recv_fds, connection, 1, 2)
@@ -116,11 +122,11 @@ async def _hold(life: socket.socket) -> socket.socket:
 
 
 def start(arguments: list[str]) -> NoReturn:
-    """FOLDER LOG_FOLDER ENVOY FILTER"""
+    """FOLDER LOG_FOLDER HAND_FOLDER ENVOY FILTER"""
     os._exit(main(*arguments))
 
 
-def main(folder: str, log_folder: str, envoy: str, envoy_filter: str) -> int:
+def main(folder: str, log_folder: str, hand: str, envoy: str, envoy_filter: str) -> int:
     reporter, lines = Reporter(), Lines()
     os.umask(0o077)
     set_undumpable()
@@ -141,7 +147,7 @@ def main(folder: str, log_folder: str, envoy: str, envoy_filter: str) -> int:
         spec = json.loads(lines.next())
         Path(AUTHORITIES).write_text(spec["authorities"])
         spec["bundle"]["envoy"] = argv
-        reason = asyncio.run(Container(spec, child, lines, reporter).live())
+        reason = asyncio.run(Container(spec, child, hand, lines, reporter).live())
     except BottleError as error:
         reporter.say(error=error.message, hint=error.hint)
         return 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 SCHEMA = 1
 
@@ -13,8 +12,7 @@ class BadMetadata(ValueError):
     """The file is not metadata that this version can read; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """Times are seconds after the epoch; `repository` and `base` are empty without a git workspace."""
 
     slug: str
@@ -32,7 +30,7 @@ class Metadata:
 
 
 def render(metadata: Metadata) -> str:
-    return json.dumps(asdict(metadata), indent=1, sort_keys=True) + "\n"
+    return json.dumps(metadata._asdict(), indent=1, sort_keys=True) + "\n"
 
 
 def parse(text: str) -> Metadata:
@@ -49,7 +47,7 @@ def parse(text: str) -> Metadata:
 
 
 def _checked(obj: dict[str, Any]) -> Metadata:
-    known = {field.name for field in fields(Metadata)}
+    known = set(Metadata._fields)
     if unknown := sorted(obj.keys() - known):
         raise BadMetadata(f"unknown key {unknown[0]}")
     for name in known - {"created", "resources", "schema"}:

@@ -23,6 +23,10 @@ _ATTEMPTS = 20
 _LEAST_BYTES, _LEAST_FILES = 1 << 20, 64  # about what the smallest bottle needs
 
 
+class BusyError(BottleError):
+    """Another process starts, stops or settles this bottle."""
+
+
 class Broken(NamedTuple):
     """A state folder whose metadata cannot be read."""
 
@@ -109,8 +113,24 @@ def locked(paths: BottlePaths) -> Iterator[None]:
 
     The lock file goes with the state folder; who has waited for one that is gone takes the new one.
     """
+    with _held(paths, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def locked_or_busy(paths: BottlePaths) -> Iterator[None]:
+    """As `locked`, but nobody waits. Raises BusyError where another process has it."""
+    try:
+        with _held(paths, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+    except BlockingIOError as error:
+        raise BusyError(f"{paths.root.name} is being started or stopped") from error
+
+
+@contextlib.contextmanager
+def _held(paths: BottlePaths, operation: int) -> Iterator[None]:
     path = paths.root.with_name(f".{paths.root.name}.lock")
-    descriptor = _take(path)
+    descriptor = _take(path, operation)
     try:
         yield
     finally:
@@ -119,10 +139,14 @@ def locked(paths: BottlePaths) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(path: Path) -> int:
+def _take(path: Path, operation: int) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
         try:
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
                 return descriptor

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,7 +245,7 @@ def test_it_is_listed_with_its_services(shared: Launched) -> None:
 
 def test_a_bottle_that_never_was_is_not_found(world: World) -> None:
     slug = store.create(world.home, "tester")
-    never = replace(world.prepare().metadata, slug=slug)
+    never = world.prepare().metadata._replace(slug=slug)
     assert load_backend(world.backend).find(never, world.home.bottle(slug)) is None
     assert enumerate_active_agents(world.home.state) == []
 

@@ -12,39 +12,58 @@ from pathlib import Path
 
 import pytest
 
+from claude_bottle.backend import known_backend_names
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, python_main, scripted
 
 ORDINARY = 1500
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test with every backend, but where it, or its module, is marked with `backends(*names)`."""
+    if "backend" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("backends")
+        names = marker.args if marker else known_backend_names()
+        values = [pytest.param(name, marks=pytest.mark.needs(name)) for name in names]
+        metafunc.parametrize("backend", values, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def cli(claude_binary: Path, envoy_binary: Path) -> Iterator[Cli]:
-    yield from operator(claude_binary, envoy_binary)
+def cli(backend: str, claude_binary: Path, envoy_binary: Path) -> Iterator[Cli]:
+    yield from operator(backend, claude_binary, envoy_binary)
 
 
 @pytest.fixture(params=["self", "ordinary"])
-def anyone(request: pytest.FixtureRequest, claude_binary: Path, envoy_binary: Path) -> Iterator[Cli]:
+def anyone(
+    request: pytest.FixtureRequest, backend: str, claude_binary: Path, envoy_binary: Path
+) -> Iterator[Cli]:
     """The operator as who runs the tests and, where that is root, as an ordinary user too."""
     if request.param == "self":
-        yield from operator(claude_binary, envoy_binary)
+        yield from operator(backend, claude_binary, envoy_binary)
         return
+    if backend == "docker":
+        pytest.skip("whoever may use the engine is as good as root")
     if os.geteuid() != 0:
         pytest.skip("needs root: it is an ordinary user who runs the tests already")
     python = python_of(ORDINARY)
     if python is None:
         pytest.skip(f"needs a Python with this one's packages that user {ORDINARY} can run")
-    yield from operator(claude_binary, envoy_binary, uid=ORDINARY, command=python_main(python))
+    yield from operator(backend, claude_binary, envoy_binary, uid=ORDINARY, command=python_main(python))
 
 
 def operator(
-    claude: Path, envoy: Path, uid: int | None = None, command: tuple[str, ...] | None = None
+    backend: str, claude: Path, envoy: Path, uid: int | None = None, command: tuple[str, ...] | None = None
 ) -> Iterator[Cli]:
     # pytest's own tmp_path can be entered by nobody else.
     folder = Path(tempfile.mkdtemp(prefix="claude-bottle-e2e-")).resolve()
     try:
         folder.chmod(0o755)
-        cli = Cli(folder, claude, envoy, uid, command or python_main())
+        cli = Cli(folder, backend, claude, envoy, uid, command or python_main())
         try:
             yield cli
         finally:

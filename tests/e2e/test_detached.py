@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -15,16 +14,16 @@ from claude_bottle.scripted.server import ScriptedModel
 from tests.e2e.conftest import operator
 from tests.support.e2e import Cli, eventually, scripted
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude")
+pytestmark = pytest.mark.needs("envoy", "claude")
 
 COMMIT = "git add --all && git commit -qm"
 
 
 @pytest.fixture(scope="module")
-def shared(claude_binary: Path, envoy_binary: Path) -> Iterator[tuple[Cli, str]]:
+def shared(backend: str, claude_binary: Path, envoy_binary: Path) -> Iterator[tuple[Cli, str]]:
     """One running bottle for all tests that only look."""
     with scripted({"say": "Hello."}) as model:
-        for cli in operator(claude_binary, envoy_binary):
+        for cli in operator(backend, claude_binary, envoy_binary):
             cli.repository()
             cli.manifest(model.url)
             yield cli, cli.start()
@@ -45,7 +44,7 @@ def test_start_prints_the_slug_and_nothing_else(anyone: Cli, idle: ScriptedModel
     done = cli("start", cli.agent, "--detach", "--yes").ok()
     assert re.fullmatch(rf"{cli.agent}-[0-9a-z]{{5}}\n", done.text)
     slug = done.text.strip()
-    assert cli("list").ok().text == f"bubblewrap\t{slug}\t{cli.agent}\tegress,firewall\n"
+    assert cli("list").ok().text == f"{cli.backend}\t{slug}\t{cli.agent}\tegress,firewall\n"
     assert cli.inside(slug, "cat adder.py; id -un; pwd").ok().text.endswith("node\n/home/node/workspace\n")
     cli("stop", slug).ok()
     cli.assert_nothing_is_left()
@@ -58,7 +57,7 @@ def test_list_as_json_has_a_schema_and_the_same_values(shared: tuple[Cli, str]) 
     assert (listed["schema"], listed["warnings"]) == (1, [])
     assert row.pop("started_at") > 0
     assert row == {
-        "backend": "bubblewrap",
+        "backend": cli.backend,
         "slug": slug,
         "agent": cli.agent,
         "services": ["egress", "firewall"],
@@ -242,7 +241,7 @@ def test_the_work_of_a_bottle_whose_keeper_was_killed_is_not_lost(bottle: tuple[
     cli.inside(slug, f"echo '# early' >> adder.py; {COMMIT} Early").ok()
     cli("pull", slug).ok()  # what is known then must not be taken for the last of it
     cli.inside(slug, f"echo '# late' >> adder.py; {COMMIT} Late; echo '# open' >> adder.py").ok()
-    os.kill(cli.keeper(slug), signal.SIGKILL)
+    cli.kill(slug)
     eventually(lambda: cli.slugs() == [])
     cli("exec", slug, "--", "true").failed(1, "is not running")
     assert cli.preserved() == [slug]
@@ -259,7 +258,7 @@ def test_the_work_of_a_bottle_whose_keeper_was_killed_is_not_lost(bottle: tuple[
 def test_dead_work_comes_back_without_the_agent_its_key_or_its_model(bottle: tuple[Cli, str]) -> None:
     cli, slug = bottle
     cli.inside(slug, f"echo '# late' >> adder.py; {COMMIT} Late").ok()
-    os.kill(cli.keeper(slug), signal.SIGKILL)
+    cli.kill(slug)
     eventually(lambda: cli.slugs() == [])
     for path in (cli.home / "agents", cli.home / "bottles"):
         for file in path.iterdir():

@@ -16,7 +16,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, write
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude", "root")
+pytestmark = [pytest.mark.backends("bubblewrap"), pytest.mark.needs("envoy", "claude", "root")]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, eventually
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude")
+pytestmark = [pytest.mark.backends("bubblewrap"), pytest.mark.needs("envoy", "claude")]
 
 KILLS = 20
 DENIED = "curl -s -o /dev/null -w '%{http_connect}' https://denied.example.org || true"

@@ -15,7 +15,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, write
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude")
+pytestmark = [pytest.mark.backends("bubblewrap"), pytest.mark.needs("envoy", "claude")]
 
 START = ("--detach", "--yes")
 
@@ -135,7 +135,9 @@ def path_without(cli: Cli, program: str) -> Iterator[dict[str, str]]:
 
 
 def test_without_bubblewrap_the_mend_is_told(ready: Cli) -> None:
+    no_engine = {"DOCKER_HOST": f"unix://{ready.root}/no-engine.sock"}
     with path_without(ready, "bwrap") as env:
+        env = {**env, **no_engine}
         for options in ((), ("--backend", "bubblewrap")):
             done = ready("start", ready.agent, *START, *options, env=env)
             done.failed(5, "bubblewrap is not installed", "apt-get install bubblewrap")

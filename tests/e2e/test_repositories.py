@@ -10,7 +10,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, bash, scripted, write
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude")
+pytestmark = pytest.mark.needs("envoy", "claude")
 
 COMMIT = "git add --all && git commit -qm"
 

@@ -14,7 +14,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, bash, eventually, fix_the_test, scripted
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude")
+pytestmark = pytest.mark.needs("envoy", "claude")
 
 # Looks at all that a bottle can read for a word that is only put together while it runs.
 SCAN = r"""
@@ -129,7 +129,7 @@ def test_no_secret_is_on_the_host_either_while_a_bottle_runs(cli: Cli, idle: Scr
     cli.start()
     secret = cli.key.encode()
     assert [path for path in cli.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
-    owned = [int(line.split(":")[0]) for line in cli.leftovers() if not line.startswith("/")]
+    owned = cli.processes("")
     assert len(owned) > 2
     for pid in owned:
         for name in ("cmdline", "environ"):
@@ -233,7 +233,7 @@ def test_a_run_that_is_interrupted_hands_over_what_there_is(cli: Cli) -> None:
     with scripted(bash("echo kept > kept.txt; sleep 600"), {"say": "Never."}) as model:
         cli.manifest(model.url)
         with cli.begun("run", cli.agent, "-p", "Wait.", "--yes") as process:
-            eventually(lambda: bool(list(cli.state.glob("*/workspace/kept.txt"))))
+            eventually(lambda: any(cli.inside(slug, "test -e kept.txt").status == 0 for slug in cli.slugs()))
             process.terminate()
             out, err = process.communicate()
     assert (process.returncode, out) == (143, b"")

@@ -12,7 +12,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, scripted, write
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude")
+pytestmark = pytest.mark.needs("envoy", "claude")
 
 START = ("--detach", "--yes")
 

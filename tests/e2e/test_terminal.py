@@ -12,7 +12,7 @@ from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, bash, eventually, scripted, write
 from tests.support.e2e_terminal import Terminal, command_line, terminal
 
-pytestmark = pytest.mark.needs("bubblewrap", "envoy", "claude", "tmux")
+pytestmark = pytest.mark.needs("envoy", "claude", "tmux")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_session_from_the_preflight_to_the_shells_status(cli: Cli, shell: Term
         preflight = shell.see("Start it? [y/N]")
         for words in (
             f"{cli.agent} in bottle dev, as {cli.agent}-",
-            "bubblewrap",
+            cli.backend,
             f"clone of {cli.project}",
             "api.anthropic.com",
             "nothing else",

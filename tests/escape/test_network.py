@@ -10,6 +10,7 @@ import pytest
 from claude_bottle.operations.launch import Launched
 from tests.escape.conftest import Attack
 from tests.support.listeners import Listeners, host_listeners
+from tests.support.processes import eventually
 
 NO_WAY = {"ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EADDRNOTAVAIL", "EACCES", "EPERM"}
 
@@ -79,7 +80,9 @@ def test_the_hosts_listeners_are_out_of_reach(attack: Attack, host: Listeners) -
                     sock.settimeout(2)
                     def send():
                         sock.connect((address, port))
-                        sock.send(b"x")
+                        if sock.getsockname() == sock.getpeername():  # a free port that met itself
+                            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody else")
+                        sock.send(name.encode())
                         sock.recv(1)
                     outcomes[f"{label} {address}"] = tried(send)
         for path in ("\\0" + name, "\\0/tmp/.X11-unix/X0", "\\0/com/ubuntu/upstart"):
@@ -92,8 +95,10 @@ def test_the_hosts_listeners_are_out_of_reach(attack: Attack, host: Listeners) -
     )
     assert set(found["outcomes"].values()) <= NO_WAY, found
     assert host.reached == []
-    with socket.create_connection(("127.0.0.1", host.ports["tcp-loopback"])):
-        pass  # it does listen: the test would have seen it
+    with socket.create_connection(("127.0.0.1", host.ports["tcp-loopback"])) as own:
+        own.send(host.abstract.encode())
+        assert eventually(lambda: host.reached == ["tcp-loopback"]), "the test would have seen it"
+    host.reached.clear()
 
 
 def test_no_resolver_answers(attack: Attack) -> None:

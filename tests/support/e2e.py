@@ -85,6 +85,7 @@ class Cli:
     """One operator. `agent` is a name that no other test uses, so that what is left behind has an owner."""
 
     root: Path
+    backend: str
     claude: Path
     envoy: Path
     uid: int | None = None  # the identity to run as; None is our own
@@ -126,6 +127,7 @@ class Cli:
             "TMPDIR": str(self.tmp),
             "LANG": "C.UTF-8",
             "CLAUDE_BOTTLE_HOME": str(self.home),
+            "CLAUDE_BOTTLE_BACKEND": self.backend,
             "CLAUDE_BOTTLE_CLAUDE": str(self.claude),
             "CLAUDE_BOTTLE_ENVOY": str(self.envoy),
             "ANTHROPIC_API_KEY": self.key,
@@ -268,13 +270,38 @@ class Cli:
         assert pid
         return pid
 
+    def kill(self, slug: str) -> None:
+        """Everything of a bottle, without a word."""
+        if self.backend == "bubblewrap":
+            os.kill(self.keeper(slug), signal.SIGKILL)
+        else:
+            subprocess.run(["docker", "kill", f"claude-bottle-{slug}"], capture_output=True, check=True)
+
     def processes(self, words: str) -> list[int]:
         """Those of this world whose command line has these words."""
         return [pid for pid, command in self._processes() if words in command]
 
     def leftovers(self) -> list[str]:
         """Every process and control group that belongs to this world."""
-        return [*(f"{pid}: {what}" for pid, what in self._processes()), *self._groups()]
+        return [*(f"{pid}: {what}" for pid, what in self._processes()), *self._groups(), *self.containers()]
+
+    def containers(self) -> list[str]:
+        """Those of this world, whether they run or not."""
+        return self._of_engine("ps", "--all", "--format", "{{.Names}}")
+
+    def volumes(self) -> list[str]:
+        return self._of_engine("volume", "ls", "--quiet")
+
+    def _of_engine(self, *question: str) -> list[str]:
+        if self.backend != "docker":
+            return []
+        done = subprocess.run(
+            ["docker", *question, "--filter", f"name={self.agent}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
 
     def assert_nothing_runs(self) -> None:
         eventually(lambda: self.processes("") == [], lambda: "\n".join(self.leftovers()))
@@ -309,6 +336,8 @@ class Cli:
         for pid, _ in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if volumes := self.volumes():  # of bottles whose state was preserved
+            subprocess.run(["docker", "volume", "rm", *volumes], capture_output=True, check=False)
 
 
 def traces(pid: int) -> Iterator[str]:

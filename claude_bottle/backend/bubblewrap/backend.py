@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,13 @@ from claude_bottle.backend.base import (
     MakeBundle,
     Progress,
     Readiness,
+    Remain,
     Secrets,
     Warm,
 )
 from claude_bottle.proc import Runner, SystemRunner
 from claude_bottle.state.metadata import Metadata
-from claude_bottle.state.paths import BottlePaths
+from claude_bottle.state.paths import BottlePaths, Home, list_slugs
 
 if TYPE_CHECKING:
     from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
@@ -108,6 +110,23 @@ class BubblewrapBackend(BottleBackend):
         from claude_bottle.backend.bubblewrap.enumerate import active_agents
 
         return active_agents(state)
+
+    def remains(self, state: Path) -> list[Remain]:
+        from claude_bottle.backend.bubblewrap.cgroups import remains
+        from claude_bottle.backend.bubblewrap.entry import lock_holder
+
+        home = Home(state.parent)
+        ended = [slug for slug in list_slugs(home) if lock_holder(str(home.bottle(slug).run)) == 0]
+        return [
+            Remain("control group", group, slug, "its bottle does not run")
+            for slug in ended
+            for group in remains(slug)
+        ]
+
+    def clean(self, remains: Sequence[Remain]) -> None:
+        from claude_bottle.backend.bubblewrap.cgroups import remove
+
+        remove(tuple(item.name for item in remains))
 
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.bubblewrap.cgroups import remains, remove

@@ -115,11 +115,6 @@ class Keeper:
 
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, "stopped")
-        loop.add_reader(0, self._hear)
-        bundle = Bundle(spec_from_json(self._spec["bundle"]), self._envoy)
-        bundle.failed.add_done_callback(lambda future: self._end(future.result()))
         started = spawn_bottle(
             self._spec["bwrap"],
             self._spec["arguments"],
@@ -127,8 +122,13 @@ class Keeper:
             self._spec["cgroups"],
             self._spec["filter"],
         )
-        bottle = None
+        bundle = bottle = None
         try:
+            bundle = Bundle(spec_from_json(json.loads(self._lines.next())), self._envoy)
+            bundle.failed.add_done_callback(lambda future: self._end(future.result()))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._end, "stopped")
+            loop.add_reader(0, self._hear)
             await bundle.start_behind()
             self._say.step("sidecars")
             bottle = await_bottle(*started)
@@ -147,7 +147,8 @@ class Keeper:
             return str(await self._over)
         finally:
             end_bottle(started[0], bottle)
-            bundle.close()
+            if bundle is not None:
+                bundle.close()
 
     def _hear(self) -> None:
         """The starting command asks the probe's questions, says "keep", or is gone."""
@@ -233,9 +234,9 @@ class Probing:
 
 
 def main() -> int:
-    """Three lines come from the starting command: what Envoy needs; where the bottle is; all the rest.
+    """Four lines come from the starting command: for Envoy; where the bottle is; what it is; its sidecars.
 
-    Between the first two there is time to load everything.
+    Between the first two there is time to load everything, and bubblewrap starts before the last.
     """
     import resource
 

@@ -71,10 +71,11 @@ def _start(
     sockets = paths.run / SOCKETS
     remove_trees([sockets] if sockets.exists() else [])  # an earlier start's
     keeper.adopt(str(paths.run), str(sockets), str(paths.logs / LOG))
-    made = bundle()
+    bundle.fill()
     _prepare(plan)
     cgroups.create(plan.limits)
-    keeper.send(_spec(plan, secrets, envoy, made))
+    keeper.send(_spec(plan, secrets))  # bubblewrap starts, while there are no certificates yet
+    keeper.send(_bundle_spec(plan, envoy, bundle()))
     keeper.await_ready(progress)
 
 
@@ -127,7 +128,7 @@ def _make_real_folder(path: str) -> None:
         raise BottleError(f"{path} is not a folder")
 
 
-def _spec(plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: BundlePlan) -> dict[str, object]:
+def _spec(plan: BubblewrapPlan, secrets: Secrets) -> dict[str, object]:
     paths = plan.request.paths
     environment = (*plan.request.environment, *secrets.environment.items())
     return {
@@ -141,7 +142,6 @@ def _spec(plan: BubblewrapPlan, secrets: Secrets, envoy: EnvoyFiles, bundle: Bun
         "run": str(paths.run),
         "entry": str(paths.run / entry.ENTRY),
         "filter": str(paths.run / entry.FILTER),
-        "bundle": _bundle_spec(plan, envoy, bundle),
     }
 
 

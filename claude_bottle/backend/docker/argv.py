@@ -17,6 +17,7 @@ LIFE_PORT = 9098
 OPT = "/opt/claude-bottle"
 KEEPER = "900:900"  # owns what the agent may read and not write; runs the first process
 BUNDLE_FOLDER, BUNDLE_LOG = "/var/lib/claude-bottle/run", "/var/lib/claude-bottle/log"
+HAND = f"{OPT}/hand"  # in both containers; only the keeper's group may enter it
 GIVEN = "/run/claude-bottle"  # in the bottle: what was given to it, read-only to the agent
 PRIVATE = f"{GIVEN}/private"  # variables that stand in no container's record
 _TMPFS_BYTES = 64 << 20
@@ -44,6 +45,20 @@ class Names(NamedTuple):
     @property
     def work_volume(self) -> str:
         return f"claude-bottle-{self.slug}-workspace"
+
+    @property
+    def hand_volume(self) -> str:
+        return f"claude-bottle-{self.slug}-hand"
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        return (self.volume, self.work_volume, self.hand_volume)
+
+    def own(self, volume: str, target: str) -> list[str]:
+        """A named volume, which outlives its container."""
+        marks = {"home": self.home_id, "slug": self.slug}
+        labels = [f"volume-label={LABEL}.{name}={value}" for name, value in marks.items()]
+        return ["--mount", ",".join(["type=volume", f"src={volume}", f"dst={target}", *labels])]
 
     def labels(self, role: str) -> list[str]:
         """Ours, and those by which Compose, Desktop and others group containers."""
@@ -104,16 +119,18 @@ def run_agent(
     argv += ["--sysctl", "net.ipv4.ping_group_range=1 0", "--tmpfs", "/sys:ro,size=4k,mode=555"]
     argv += ["--tmpfs", f"/run:size={_TMPFS_BYTES},mode=755"]
     argv += ["--tmpfs", f"{GIVEN}:size={_TMPFS_BYTES},mode=755,uid=900,gid=900"]
-    argv += ["--mount", f"type=volume,src={names.volume},dst={NODE_HOME}", "--mount", "type=volume,dst=/tmp"]
+    argv += [*names.own(names.volume, NODE_HOME), "--mount", "type=volume,dst=/tmp"]
     # A place of its own in any case: who can rename it decides where programs start.
-    argv += ["--mount", f"type=volume,src={names.work_volume},dst={WORKSPACE}"] if own_workspace else []
+    argv += names.own(names.work_volume, WORKSPACE) if own_workspace else []
     for share in shared:
         argv += share.words()
     for target in volumes:
         argv += ["--mount", f"type=volume,dst={target}"]
     for name, value in environment:
         argv += ["--env", f"{name}={value}"]
-    return [*argv, image, f"{OPT}/bin/anchor", str(LIFE_PORT), str(wall_time or 0)]
+    argv += names.own(names.hand_volume, HAND)
+    handing = _python("sidecars.handing", HAND, str(GATE_PORT), str(LIFE_PORT))
+    return [*argv, image, f"{OPT}/bin/anchor", str(LIFE_PORT), str(wall_time or 0), *handing]
 
 
 def run_sidecars(
@@ -121,19 +138,13 @@ def run_sidecars(
 ) -> list[str]:
     argv = ["docker", "run", "--interactive", "--name", names.sidecars, *names.labels("sidecars"), *_HARD]
     argv += ["--network", network, "--user", user, "--memory", "512m", "--pids-limit", "128"]
+    argv += names.own(names.hand_volume, HAND)
     for share in shares:
         argv += share.words()
     for name in no_proxies:
         argv += ["--env", f"{name}="]
     inner = [f"{OPT}/bin/envoy", f"{OPT}/envoy.bpf"]
-    return [*argv, image, *_python("sidecars.container", BUNDLE_FOLDER, BUNDLE_LOG, *inner)]
-
-
-def run_helper(names: Names, image: str, user: str) -> list[str]:
-    """Joined to the bottle's network, it opens the sockets and hands them to the bundle."""
-    argv = ["docker", "run", "--rm", *names.labels("helper"), *_HARD[1:]]
-    argv += ["--network", f"container:{names.agent}", "--volumes-from", names.sidecars, "--user", user]
-    return [*argv, image, *_python("sidecars.handing", BUNDLE_FOLDER, str(GATE_PORT), str(LIFE_PORT))]
+    return [*argv, image, *_python("sidecars.container", BUNDLE_FOLDER, BUNDLE_LOG, HAND, *inner)]
 
 
 def _python(module: str, *arguments: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from claude_bottle.backend.base import (
     MakeBundle,
     Progress,
     Readiness,
+    Remain,
     Secrets,
     Warm,
 )
@@ -27,7 +28,7 @@ from claude_bottle.backend.docker.enumerate import active_agents, containers, ho
 from claude_bottle.errors import BackendMissingError, BottleError, NotFoundError
 from claude_bottle.proc import Runner, SystemRunner
 from claude_bottle.state.metadata import Metadata
-from claude_bottle.state.paths import BottlePaths
+from claude_bottle.state.paths import BottlePaths, Home, list_slugs
 
 _TRANSCRIPTS = ".claude/projects"
 _TRANSCRIPT_BYTES = 600 << 20
@@ -127,6 +128,19 @@ class DockerBackend(BottleBackend):
             return []  # what cannot be asked runs nothing that could be shown; `doctor` says why
         return active_agents(self._runner, state)
 
+    def remains(self, state: Path) -> list[Remain]:
+        from claude_bottle.backend.docker.cleanup import observe_remains
+
+        home = Home(state.parent)
+        if not self.check().ok:
+            return []  # what does not answer has nothing that could be removed; `doctor` says why
+        return observe_remains(self._runner, home_id(home.root), frozenset(list_slugs(home)))
+
+    def clean(self, remains: Sequence[Remain]) -> None:
+        from claude_bottle.backend.docker.cleanup import remove_remains
+
+        remove_remains(self._runner, remains)
+
     def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.docker.files import take_out
 
@@ -151,7 +165,7 @@ class DockerBackend(BottleBackend):
 
     def forget(self, metadata: Metadata, paths: BottlePaths) -> None:
         names = _names(metadata.slug, paths)
-        done = self._runner.run(docker("volume", "rm", "--force", names.volume, names.work_volume))
+        done = self._runner.run(docker("volume", "rm", "--force", *names.volumes))
         if done.status != 0:
             raise BottleError(f"the volumes of {names.slug} cannot be removed: {done.complaint}")
 

@@ -39,6 +39,7 @@ class EngineFacts(NamedTuple):
     seccomp: bool = False
     limits: bool = False  # memory, processors and processes can be limited
     runtimes: tuple[str, ...] = ()
+    kernel: str = ""  # "linux" or "windows"
     fault: str = ""  # why nothing could be learnt
     hint: str | None = None
 
@@ -58,11 +59,14 @@ def observe(runner: Runner, environment: Mapping[str, str]) -> EngineFacts:
             return _no_engine(reason, {})
         done = runner.run(docker("info", "--format", "{{json .}}", timeout=_SECONDS))
         info = json.loads(done.stdout) if done.status == 0 else {}
-    except (BottleError, ValueError) as error:
+    except (BottleError, ValueError, RecursionError) as error:
         return EngineFacts(fault=f"the engine cannot be asked: {shown(str(error))}")
     if not isinstance(info, dict) or done.status != 0 or not info.get("ServerVersion"):
         return _no_engine(done.complaint, info)
-    return facts_from(info, endpoint, os.uname().nodename)
+    try:
+        return facts_from(info, endpoint, os.uname().nodename)
+    except (TypeError, ValueError) as error:
+        return EngineFacts(fault=f"the engine describes itself in a form that is not known: {error}")
 
 
 def _silent(endpoint: str) -> str | None:
@@ -97,8 +101,12 @@ def _endpoint(runner: Runner, environment: Mapping[str, str]) -> str:
     """Where the client finds the engine: $DOCKER_HOST, or the current context's."""
     if host := environment.get("DOCKER_HOST"):
         return host
-    folder = environment.get("DOCKER_CONFIG") or os.path.join(environment.get("HOME", ""), ".docker")
-    chosen = environment.get("DOCKER_CONTEXT") or _current_context(os.path.join(folder, "config.json"))
+    folder = environment.get("DOCKER_CONFIG") or (
+        os.path.join(environment["HOME"], ".docker") if environment.get("HOME") else None
+    )
+    chosen = environment.get("DOCKER_CONTEXT") or (
+        _current_context(os.path.join(folder, "config.json")) if folder else ""
+    )
     if chosen in ("", "default"):
         return _DEFAULT_ENDPOINT
     done = runner.run(docker("context", "inspect", chosen, "--format", "{{.Endpoints.docker.Host}}"))
@@ -111,7 +119,7 @@ def _current_context(path: str) -> str:
             found = json.load(file).get("currentContext", "")
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BottleError(f"{path} cannot be read: {error}") from error
     return found if isinstance(found, str) else ""
 
@@ -128,7 +136,8 @@ def facts_from(info: Mapping[str, Any], endpoint: str, hostname: str) -> EngineF
         endpoint=endpoint,
         version=str(info.get("ServerVersion", "")),
         machine=_MACHINES.get(str(info.get("Architecture", "")), ""),
-        system=system if info.get("OSType") == "linux" else f"{info.get('OSType')}",
+        kernel=str(info.get("OSType", "")),
+        system=system,
         local=here and not rootless and not remapped,
         rootless=rootless,
         seccomp=any("seccomp" in option for option in options),
@@ -143,8 +152,10 @@ def judge(facts: EngineFacts) -> Readiness:
         return Readiness(False, facts.fault, facts.hint)
     if _number(facts.version) < _OLDEST:
         return Readiness(False, f"engine {facts.version} is older than 20.10", "update Docker")
-    if facts.system == "windows":
+    if facts.kernel == "windows":
         return Readiness(False, "the engine runs Windows containers", "switch it to Linux containers")
+    if facts.kernel != "linux":
+        return Readiness(False, "the engine does not say that it runs Linux containers")
     if not facts.machine:
         return Readiness(False, "the engine's processor is neither x86_64 nor aarch64")
     if not facts.seccomp:
@@ -157,4 +168,5 @@ def judge(facts: EngineFacts) -> Readiness:
 
 
 def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    parts = version.split(".")[:2]
+    return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from claude_bottle.state.paths import Home, is_slug
 from claude_bottle.state.store import Broken, read
 
 NAME = "docker"
+_NAME = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)  # as the engine gives it
 _SERVICES = ("egress", "firewall")
 _FORMAT = (
     "\t".join(f'{{{{.Label "{LABEL}.{key}"}}}}' for key in ("slug", "role")) + "\t{{.State}}\t{{.Names}}"
@@ -49,7 +51,7 @@ def parse(text: str) -> tuple[Container, ...]:
     found = []
     for line in text.splitlines():
         fields = line.split("\t")
-        if len(fields) != 4 or not is_slug(fields[0]):
+        if len(fields) != 4 or not is_slug(fields[0]) or not _NAME.fullmatch(fields[3]):
             raise BottleError("the engine lists containers in a form that is not known")
         found.append(Container(*fields))
     return tuple(found)

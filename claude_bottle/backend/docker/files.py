@@ -53,8 +53,9 @@ def pour(argv: Sequence[str], environment: Mapping[str, str], trees: Iterable[Tr
                 with process.stdin, tarfile.open(mode="w|", fileobj=process.stdin) as tar:
                     for tree in trees:
                         tar.add(tree.source, tree.name, filter=_public if tree.public else _plain)
+                whole = True
             except BrokenPipeError:
-                pass  # it has ended, and says why
+                whole = False  # it has ended, and says why
             except BaseException:
                 process.kill()
                 raise
@@ -62,6 +63,8 @@ def pour(argv: Sequence[str], environment: Mapping[str, str], trees: Iterable[Tr
             words.seek(0)
             lines = words.read().decode(errors="replace").strip().splitlines()
             raise BottleError(f"{what}: {shown(lines[-1]) if lines else process.returncode}")
+        if not whole:
+            raise BottleError(f"{what}: it ended before it had read all")
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -86,15 +89,17 @@ def take_out(stream: bytes, below: Path) -> None:
         with tarfile.open(mode="r:", fileobj=io.BytesIO(stream)) as tar:
             for entry in tar:
                 path = _inner(entry.name)
-                if not entry.isreg() or path is None:
-                    continue
-                files, total = files + 1, total + entry.size
+                files, total = files + 1, total + (entry.size if entry.isreg() else 0)
                 if files > _MAX_FILES or total > _MAX_BYTES:
                     return
+                if entry.size < 0:
+                    raise tarfile.TarError("a file of less than nothing")
+                if not entry.isreg() or path is None:
+                    continue
                 content = tar.extractfile(entry)
                 assert content is not None
                 _write(below / path, content.read())
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise BottleError(f"what came out of the bottle is no archive: {error}") from error
 
 

@@ -10,6 +10,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +20,7 @@ from typing import IO, NamedTuple
 
 import claude_bottle
 from claude_bottle.backend.base import Progress
+from claude_bottle.backend.beside import Beside
 from claude_bottle.backend.docker.engine import docker
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BottleError, NotFoundError
@@ -37,10 +40,12 @@ _BUNDLE_LIB = ("__init__.py", "errors.py", "text.py", "policy", "sidecars")
 _AGENT_LIB = (
     *("__init__.py", "errors.py", "backend/__init__.py"),
     *("backend/probe.py", "backend/linux.py", "backend/remote", "backend/terminal.py"),
+    *("sidecars/__init__.py", "sidecars/handing.py"),
 )
 _ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
 _BUILD_SECONDS = 1800
 _LAST_LINES = 12
+_STEP = re.compile(r"Step \d+/\d+ : |#\d+ \[")  # as the engine's old builder says it, and as BuildKit does
 
 
 class Recipe(NamedTuple):
@@ -92,8 +97,8 @@ def user_recipe(dockerfile: Path) -> Recipe:
     """The operator's own Dockerfile, built without a context. Raises NotFoundError."""
     try:
         return Recipe("own", dockerfile.read_text(), (), ())
-    except OSError as error:
-        raise NotFoundError(f"the dockerfile {dockerfile} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFoundError(f"the dockerfile {dockerfile} cannot be read: {error}") from error
 
 
 def _library(names: Iterable[str]) -> list[tuple[str, bytes, int]]:
@@ -112,18 +117,19 @@ def digest_files(paths: Iterable[Path], cache: Path) -> dict[Path, str]:
     """SHA-256 of each; `cache` remembers them by size and time of change, as they are large."""
     try:
         known = json.loads(cache.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         known = {}
-    found, new = {}, {}
+    found, new, changed = {}, {}, False
     for path in paths:
         seen = path.stat()
         key = f"{path.resolve()} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns} {seen.st_ino}"
         digest = known.get(key) if isinstance(known, dict) else None
+        changed |= not isinstance(digest, str)
         if not isinstance(digest, str):
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         found[path] = new[key] = digest
-    if not isinstance(known, dict) or new.keys() - known.keys():
+    if changed:
         temporary = cache.with_name(f".{cache.name}.{os.getpid()}")
         temporary.write_text(json.dumps(new))
         os.rename(temporary, cache)
@@ -145,16 +151,20 @@ def missing(runner: Runner, tags: Iterable[str]) -> tuple[str, ...]:
     """Those that the engine does not have. Raises BottleError where it does not say."""
     wanted = tuple(dict.fromkeys(tags))
     done = runner.run(docker("image", "inspect", "--format", "{{json .RepoTags}}", *wanted))
-    if done.status != 0 and b"No such image" not in done.stderr:
+    complaints = [line for line in done.stderr.splitlines() if line.strip()]
+    known = done.status == 0 or (complaints and all(b"No such image" in line for line in complaints))
+    try:
+        listed = [json.loads(line) for line in done.text.splitlines() if line.strip()]
+    except ValueError:
+        known = False
+    if not known or not all(isinstance(tags, list) for tags in listed):
         raise BottleError(f"the engine does not say which images it has: {done.complaint}")
-    there = {tag for line in done.text.splitlines() if line.strip() for tag in json.loads(line)}
+    there = {tag for tags in listed for tag in tags}
     return tuple(tag for tag in wanted if tag not in there)
 
 
 def build(runner_environment: Mapping[str, str], recipe: Recipe, tag: str, progress: Progress) -> None:
     """Raises BottleError with the engine's last lines."""
-    import subprocess
-
     argv = ["docker", "build", "--tag", tag, "--label", "io.claude-bottle.role=image"]
     for name, value in recipe.arguments:
         argv += ["--build-arg", f"{name}={value}"]
@@ -167,16 +177,29 @@ def build(runner_environment: Mapping[str, str], recipe: Recipe, tag: str, progr
         env=environment,
     )
     with process:
-        assert process.stdin is not None
         assert process.stdout is not None
-        try:
-            with process.stdin as stdin:
-                write_context(recipe, stdin)
-        except BrokenPipeError:
-            pass  # the engine has refused already, and says why
+        feeding = Beside(lambda: _feed(process, recipe))
         lines = _watch(process.stdout, recipe.name, progress)
-    if process.returncode != 0:
+        whole = feeding.wait()
+    if process.returncode != 0 or not whole:
         raise BottleError(f"the image {recipe.name} cannot be built: {lines[-1]}", "\n".join(lines[:-1]))
+
+
+def _feed(process: subprocess.Popen[bytes], recipe: Recipe) -> bool:
+    """False where the engine did not want all of it. What cannot be read must not end as if that were all."""
+    assert process.stdin is not None
+    try:
+        with process.stdin as stdin:
+            try:
+                write_context(recipe, stdin)
+            except BrokenPipeError:
+                return False
+            except BaseException:
+                process.kill()
+                raise
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def write_context(recipe: Recipe, stream: IO[bytes]) -> None:
@@ -207,7 +230,7 @@ def _watch(output: IO[bytes], name: str, progress: Progress) -> list[str]:
         if not line:
             continue
         last = [*last, line][-_LAST_LINES:]
-        if line.startswith(("Step ", "#")) and "/" in line.split(" : ")[0]:
+        if _STEP.match(line):
             now = time.monotonic()
             progress(f"image {name}: {line[:60]}", (now - began) * 1000)
             began = now

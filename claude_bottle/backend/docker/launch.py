@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from claude_bottle.backend.attached import Attached
@@ -24,14 +24,15 @@ from claude_bottle.backend.base import (
     Progress,
     Secrets,
 )
+from claude_bottle.backend.beside import Beside
 from claude_bottle.backend.docker import argv
-from claude_bottle.backend.docker.engine import VARIABLES, docker
+from claude_bottle.backend.docker.engine import docker
 from claude_bottle.backend.docker.enumerate import containers
 from claude_bottle.backend.docker.files import Tree, archive, pour
 from claude_bottle.backend.docker.plan import DockerPlan
 from claude_bottle.backend.seccomp import container_profile
 from claude_bottle.errors import BottleError
-from claude_bottle.proc import Command, Runner, environment_for
+from claude_bottle.proc import Runner, environment_for
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
 from claude_bottle.state.trees import remove_trees
 
@@ -81,9 +82,7 @@ class Launching:
         agent.hear(_START_SECONDS)
         began = sidecars.hear(_START_SECONDS)
         progress("containers", float(began.get("ms", 0)))
-        filling = _Beside(self._fill)
-        self._join()
-        agent.tell(b"go\n")
+        filling = Beside(self._fill)
         agent.hear(_START_SECONDS)
         while not (message := sidecars.hear(_START_SECONDS)).get("ready"):
             progress(str(message["step"]), float(message["ms"]))
@@ -119,15 +118,6 @@ class Launching:
             authorities = file.read()
         private = "".join(f"{name}={value}\0" for name, value in secrets.environment.items())
         return archive({_PLACE: authorities, os.path.basename(argv.PRIVATE): private.encode()})
-
-    def _join(self) -> None:
-        """Runs the helper that opens the gate's socket inside and hands it to the bundle."""
-        done = self._run(self._plan.run_helper(), _START_SECONDS)
-        if done.status != 0:
-            raise BottleError(f"no socket could be opened in the bottle: {done.complaint}")
-
-    def _run(self, command: list[str], timeout: float) -> Any:
-        return self._runner.run(Command(tuple(command), timeout=timeout, keep=VARIABLES))
 
     def _fill(self) -> None:
         """The bottle's own files, once: what has been moved in is not there to be moved in again."""
@@ -170,32 +160,17 @@ class Launching:
         """Ends and removes whatever there is by now."""
         self._close()
         with suppress(BottleError):
-            remove_containers(self._runner, [self._plan.names.agent, self._plan.names.sidecars])
+            self._remove_own()
 
-
-class _Beside:
-    """One call in a thread of its own, which keeps what it raised."""
-
-    def __init__(self, call: Any) -> None:
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(call,))
-        self._thread.start()
-
-    def wait(self) -> None:
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self, call: Any) -> None:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            self._failure = error
+    def _remove_own(self) -> None:
+        """By label: what has the same name and is not ours stays."""
+        found = containers(self._runner, self._plan.names.home_id, self._plan.names.slug)
+        remove_containers(self._runner, [item.name for item in found])
 
 
 def remove_containers(runner: Runner, names: list[str]) -> None:
     """With their unnamed volumes; fine where they are gone. Raises BottleError."""
-    threads = [_Beside(lambda name=name: _remove(runner, name)) for name in names]
+    threads = [Beside(partial(_remove, runner, name)) for name in names]
     for thread in threads:
         thread.wait()
 

@@ -29,6 +29,7 @@ from claude_bottle.policy.model import Policy
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXY_NAMES = (*_PROXIES, *(name.lower() for name in _PROXIES))
 _KEEPER_UID = 900
+_PROCESSES = 4096
 
 
 class DockerPlan(NamedTuple):
@@ -50,7 +51,9 @@ class DockerPlan(NamedTuple):
 
     def protections(self) -> tuple[str, ...]:
         limits = self.request.limits
-        shown = [f"{limits.pids or 4096} processes"]
+        shown = [
+            f"{limits.pids or _PROCESSES} processes" if self.facts.limits else "none, the engine has none"
+        ]
         shown += [f"{limits.memory >> 20} MiB"] if limits.memory else []
         shown += [f"{limits.cpus:g} processors"] if limits.cpus else []
         return (
@@ -81,7 +84,7 @@ class DockerPlan(NamedTuple):
             self.names,
             self.agent_image,
             seccomp,
-            _limits(self.request),
+            _limits(self.request, self.facts),
             self.shares,
             (grant.target for grant in self.copies),
             environment,
@@ -94,12 +97,9 @@ class DockerPlan(NamedTuple):
             Share(str(paths.run / "egress"), BUNDLE_FOLDER, writable=True),
             Share(str(paths.logs), BUNDLE_LOG, writable=True),
         )
-        user = f"{self.bundle_uid}:{self.bundle_uid}"
+        user = f"{self.bundle_uid}:{_KEEPER_UID}"
         own = shares if self.facts.local else ()
         return argv.run_sidecars(self.names, self.bundle_image, user, self.network, own, PROXY_NAMES)
-
-    def run_helper(self) -> list[str]:
-        return argv.run_helper(self.names, self.bundle_image, f"{self.bundle_uid}:{self.bundle_uid}")
 
     def trees(self) -> list[Tree]:
         """The folders that become the bottle's own; below its home, as they are named there."""
@@ -116,6 +116,9 @@ def plan_bottle(
     operator: int,
 ) -> DockerPlan:
     """Raises UsageError for what this engine cannot do."""
+    limits = request.limits
+    if not facts.limits and (limits.memory or limits.pids or limits.cpus):
+        raise UsageError("the engine cannot limit memory, processes and processors", "remove the limits")
     uid = operator or 1000
     shares, copies = [], []
     for grant in request.grants:
@@ -123,7 +126,7 @@ def plan_bottle(
             continue
         if grant.owned_by_operator:
             shares.append(_bound(grant, facts, uid))
-        elif facts.local and _readable(grant.source, uid):
+        elif facts.local and _is_text(grant.source) and _readable(grant.source, uid):
             shares.append(Share(grant.source, grant.target))
         else:
             copies.append(grant)
@@ -144,9 +147,9 @@ def plan_bottle(
 
 def _bound(grant: Grant, facts: EngineFacts, uid: int) -> Share:
     mode = "overlay" if grant.overlay else "bind"
-    if grant.overlay or not facts.local:
+    if grant.overlay or not facts.local or not _is_text(grant.source):
         where = "here" if facts.local else "with an engine that does not see this host's files"
-        raise UsageError(f"the backend docker cannot make an {mode} workspace {where}", "use clone or copy")
+        raise UsageError(f"the backend docker cannot make {mode} workspaces {where}", "use clone or copy")
     if os.stat(grant.source).st_uid != uid:
         raise UsageError(
             f"the backend docker cannot bind {grant.source}: it does not belong to user {uid}, as whom"
@@ -154,6 +157,11 @@ def _bound(grant: Grant, facts: EngineFacts, uid: int) -> Share:
             "use clone or copy",
         )
     return Share(grant.source, grant.target, writable=True)
+
+
+def _is_text(path: str) -> bool:
+    """Neither JSON, in which engines keep their records, nor the table of a mount has other names."""
+    return "\r\n" not in path and not any("\ud800" <= char <= "\udfff" for char in path)
 
 
 def _readable(path: str, uid: int) -> bool:
@@ -182,8 +190,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _limits(request: BottleRequest) -> list[str]:
+def _limits(request: BottleRequest, facts: EngineFacts) -> list[str]:
     limits = request.limits
-    words = ["--pids-limit", str(limits.pids or 4096)]
+    if not facts.limits:
+        return []
+    words = ["--pids-limit", str(limits.pids or _PROCESSES)]
     words += ["--memory", str(limits.memory), "--memory-swap", str(limits.memory)] if limits.memory else []
     return [*words, "--cpus", f"{limits.cpus:g}"] if limits.cpus else words

@@ -54,18 +54,22 @@ class Program:
         self.outputs = outputs  # descriptor -> kind of frame
         self._terminal = terminal  # then `sink` is an output as well, and stays open
         self.pending = bytearray()
-        self._closing = False
+        self._closing = self._ended = False
         for descriptor in {sink, *outputs}:
             os.set_blocking(descriptor, False)
 
     def take(self, kind: bytes, payload: bytes) -> None:
         """Does what a frame says. Raises BadFrame."""
-        if kind == DATA:
+        if kind == DATA and not self._ended:
             self.pending += payload
         elif kind == END:
-            self._closing = not self._terminal
+            if self._ended:
+                raise BadFrame("the end of the input, twice")
+            self._ended, self._closing = True, not self._terminal
         elif kind == SIGNAL:
             self.kill(numbers(payload, 1)[0])
+        elif kind == DATA:
+            raise BadFrame("input after its end")
         elif self._terminal:
             _set_size(self.sink, *numbers(payload, 2))
 
@@ -233,17 +237,19 @@ def _become(
         from claude_bottle.backend.terminal import take_as_controlling
 
         take_as_controlling(0)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and what is ignored stays so
+        signal.signal(ignored, signal.SIG_DFL)
     os.umask(0o022)
+    at = directory
     try:
         os.chdir(directory)
+        at = argv[0]
         os.execvpe(argv[0], argv, environment)
-    except FileNotFoundError as error:
-        at = directory if error.filename == directory else argv[0]
+    except FileNotFoundError:
         _say(f"{at}: not found in the bottle")
         os._exit(NOT_FOUND)
     except OSError as error:
-        _say(f"{argv[0]}: {error.strerror}")
+        _say(f"{at}: {error.strerror}")
         os._exit(CANNOT_EXECUTE)
 
 
@@ -255,13 +261,15 @@ def read_variables(path: str) -> dict[bytes, bytes]:
     """Raises OSError, ValueError."""
     with open(path, "rb") as file:
         content = file.read()
+    if content and not content.endswith(b"\0"):
+        raise ValueError(f"{path} was cut off")
     return dict(map(_variable, content.split(b"\0")[:-1]))
 
 
 def _variable(text: bytes) -> tuple[bytes, bytes]:
     name, equals, value = text.partition(b"=")
-    if not equals:
-        raise ValueError("a variable without a value")
+    if not name or not equals:
+        raise ValueError("a variable without a name or a value")
     return name, value
 
 
@@ -293,4 +301,6 @@ def start(arguments: list[str]) -> NoReturn:
         sys.exit(main(arguments))
     except (OSError, ValueError) as error:
         _say(f"cannot run it: {error}")
+    except StopIteration:
+        _say("cannot run it: an option without its value")
     sys.exit(FAILED)

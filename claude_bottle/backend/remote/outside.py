@@ -40,6 +40,7 @@ FAILED = 125
 _CHUNK = 32 << 10
 _SURE_BYTES = 4096  # a pipe that has room has room for these: pipe(7), PIPE_BUF
 _HELD_BYTES = 1 << 20
+_LAST_WORDS_SECONDS = 5.0
 _OUTWARDS = frozenset((OUT, ERR, CREDIT, STATUS))
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -56,6 +57,7 @@ class Call:
         self._credit = WINDOW_BYTES
         self._input = True
         self._status: int | None = None
+        self._deaf: set[int] = set()
         os.set_blocking(there, False)
 
     def serve(self, wake: int, terminal: bool) -> int | None:
@@ -89,7 +91,7 @@ class Call:
             events[self._back] = select.POLLIN
         if self._pending:
             events[self._there] = select.POLLOUT
-        if self._input and self._credit > 0:
+        if self._input and self._credit > 0 and len(self._pending) < WINDOW_BYTES:
             events[0] = select.POLLIN
         poll = select.poll()
         for descriptor, mask in events.items():
@@ -136,7 +138,18 @@ class Call:
             select.select([], [target], [])
         except OSError:  # nobody reads it any more: the program finds out as it would here
             held.clear()
-            self._pending += numbered(SIGNAL, signal.SIGPIPE)
+            if target not in self._deaf:
+                self._deaf.add(target)
+                self._pending += numbered(SIGNAL, signal.SIGPIPE)
+
+
+def _open_closed() -> None:
+    """Standard streams that the caller has closed, so that no pipe takes their number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def _window_frame() -> bytes:
@@ -159,6 +172,7 @@ def run(transport: list[str], *, terminal: bool) -> int:
     """Raises OSError where the transport cannot be started."""
     import contextlib
 
+    _open_closed()
     if terminal:
         _window_frame()  # before anything is started, where there is no terminal
     there, back = os.pipe(), os.pipe()
@@ -184,12 +198,13 @@ def run(transport: list[str], *, terminal: bool) -> int:
         except BadFrame as error:
             status = None
             _say(f"the bottle says what it must not: {error}")
-    os.close(there[1])
-    if status is not None:
-        os.kill(process, signal.SIGKILL)  # it has nothing more to carry
-        return status
-    os.waitpid(process, 0)  # it says itself why it cannot
-    return FAILED
+        else:
+            if status is None:  # it says itself why it cannot go on, and needs a moment for that
+                os.close(there[1])
+                select.select([os.pidfd_open(process)], [], [], _LAST_WORDS_SECONDS)
+        os.kill(process, signal.SIGKILL)  # there is nothing more to carry
+    os.waitpid(process, 0)
+    return FAILED if status is None else status
 
 
 def _say(text: str) -> None:

@@ -16,6 +16,7 @@ from claude_bottle.backend import enumerate_active_agents, load_backend
 from claude_bottle.backend.bubblewrap.bottle import stop_keeper
 from claude_bottle.backend.bubblewrap.entry import lock_holder, read_facts
 from claude_bottle.errors import BottleError
+from claude_bottle.operations import launch as launching
 from claude_bottle.operations.launch import Launched, revive
 from claude_bottle.operations.prepare import prepare_again
 from claude_bottle.state import store
@@ -125,6 +126,35 @@ def test_an_envoy_that_keeps_ending_ends_the_bottle(world: World) -> None:
     assert eventually(lambda: is_gone(world, launched))
     assert "Envoy keeps ending" in (launched.paths.logs / "bundle.log").read_text()
     launched.bottle.stop()
+
+
+def test_a_bottle_that_gets_no_sidecars_is_not_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bubblewrap runs already while the certificates are made."""
+    prepared = world.prepare()
+    slug, seen = prepared.metadata.slug, dict[int, str]()
+
+    def runs() -> bool:
+        seen.update(descendants(os.getpid()))
+        return any(b"echo ready; read end" in cmdline(pid) for pid in seen)
+
+    def fails(*_: object) -> None:
+        assert eventually(runs)
+        raise BottleError("no certificates today")
+
+    monkeypatch.setattr(launching, "_bundle", fails)
+    with pytest.raises(BottleError, match="no certificates today"):
+        launching.launch(world.context, prepared, no_progress, nobody_asks)
+    assert eventually(lambda: set(alive(seen)) == {os.getpid()})
+    assert not running_with(slug)
+    assert not groups_of(slug)
+    assert not prepared.paths.root.exists()
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        return b""
 
 
 def test_envoy_is_confined(world: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def test_what_is_no_slug_is_no_folder(home: Home, text: str) -> None:
         pytest.param(render(metadata("reviewer-00000")).replace('"plain"', "7"), id="wrong-type"),
         pytest.param(render(metadata("reviewer-00000")).replace("1.5", '"now"'), id="no-time"),
         pytest.param(render(metadata("other-00000")), id="of-another-bottle"),
-        pytest.param(render(replace(metadata("reviewer-00000"), resources={"a": 1})), id="odd-resources"),  # type: ignore[dict-item]
+        pytest.param(render(metadata("reviewer-00000")._replace(resources={"a": 1})), id="odd-resources"),  # type: ignore[dict-item]
     ],
 )
 def test_what_cannot_be_read_is_a_broken_row_and_hides_nobody(home: Home, content: str) -> None:
@@ -165,7 +164,7 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(
     for call in ("fsync", "rename"):
         with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
             patched.setattr(os, call, fails)
-            store.save(home, replace(found, agent="changed"))
+            store.save(home, found._replace(agent="changed"))
         assert path.read_text() == before
         assert os.listdir(path.parent) == ["metadata.json"]
 
@@ -173,7 +172,7 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(
 def _rewrite(root: str, slug: str, times: int) -> None:
     home = Home(Path(root))
     for number in range(times):
-        store.save(home, replace(metadata(slug), branch="x" * (number % 2 * 20_000)))
+        store.save(home, metadata(slug)._replace(branch="x" * (number % 2 * 20_000)))
 
 
 def test_a_reader_sees_a_whole_file_whoever_writes(home: Home) -> None:

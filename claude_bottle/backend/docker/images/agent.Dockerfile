@@ -14,6 +14,7 @@ RUN { id -u node >/dev/null 2>&1 || useradd --non-unique --uid "${UID}" --user-g
     && { getent group 900 >/dev/null || groupadd --gid 900 bottle-keeper; } \
     && { getent passwd 900 >/dev/null || useradd --uid 900 --gid 900 --no-create-home --shell /usr/sbin/nologin bottle-keeper; } \
     && mkdir -p /home/node/workspace /opt/claude-bottle/objects /run/claude-bottle \
+    && mkdir -m 770 /opt/claude-bottle/hand && chown 900:900 /opt/claude-bottle/hand \
     && rm -rf /home/node/.bash* /home/node/.profile \
     && chown -R node: /home/node && chmod 755 /home/node && chmod 1777 /tmp \
     && rm -rf /var/tmp && ln -s /tmp /var/tmp \

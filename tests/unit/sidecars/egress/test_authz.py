@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -139,8 +138,8 @@ def test_refusals(asked: AuthzRequest, reason: str) -> None:
 
 def test_a_rule_that_leads_elsewhere_is_refused() -> None:
     """Envoy still has the chains of the old policy; the new one sends this host to another server."""
-    moved = replace(KEY, upstream=Upstream("https", "gateway.example", 443))
-    opaque = replace(KEY, inspect=False)
+    moved = KEY._replace(upstream=Upstream("https", "gateway.example", 443))
+    opaque = KEY._replace(inspect=False)
     for route in (moved, opaque, None):
         judge, _ = judge_of(decide=lambda *asked, route=route: Decision(True, "allowed", route))
         assert reason_of(judge.answer(request())) == "rule-changed"
@@ -192,12 +191,12 @@ def test_nothing_is_allowed_that_cannot_be_recorded() -> None:
     def full(event: dict[str, object]) -> None:
         raise OSError("no space left")
 
-    judge = replace(judge_of()[0], record=full)
+    judge = judge_of()[0]._replace(record=full)
     assert reason_of(judge.answer(request())) == "log-unavailable"
 
 
 def test_the_arguments_of_a_secret_command_are_not_recorded() -> None:
-    route = replace(KEY, auth=Auth("header:x-api-key", SecretRef("command", ("vault", "--token", "t0ken"))))
+    route = KEY._replace(auth=Auth("header:x-api-key", SecretRef("command", ("vault", "--token", "t0ken"))))
     judge, events = judge_of(Policy((route,)))
     judge.answer(request())
     assert events[0]["credential"] == "command"
@@ -267,7 +266,7 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
 
 def test_one_connection_serves_many_requests_by_the_newest_policy() -> None:
     judge, _ = judge_of()
-    later, _ = judge_of(Policy((replace(KEY, paths=("/v2",)),), version=4))
+    later, _ = judge_of(Policy((KEY._replace(paths=("/v2",)),), version=4))
     first, second = serve(judge, HEAD + b"\r\n\r\n", later, HEAD + b"\r\n\r\n")
     assert first.startswith(b"HTTP/1.1 200 ")
     assert reason_of(second) == "path-not-allowed"

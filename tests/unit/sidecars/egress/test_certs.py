@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,3 +138,22 @@ def test_a_key_is_not_shown() -> None:
     ca = make_ca("bottle")
     assert "PRIVATE KEY" in ca.key_pem
     assert "PRIVATE KEY" not in repr(ca)
+
+
+@pytest.mark.parametrize("operators", [None, "0", ""])
+def test_what_the_library_is_told_reaches_no_other_program(
+    operators: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "CRYPTOGRAPHY_OPENSSL_NO_LEGACY"
+    monkeypatch.delenv(name, raising=False)
+    if operators is not None:
+        monkeypatch.setenv(name, operators)
+    script = (
+        "import os; from claude_bottle.sidecars.egress.certs import make_ca; before = dict(os.environ);"
+        "make_ca('bottle'); assert before == dict(os.environ), 'the environment has changed';"
+        "from cryptography.hazmat.bindings._rust import openssl; print(openssl._legacy_provider_loaded)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.strip() == str(operators in ("0", ""))

@@ -1,0 +1,102 @@
+"""What ends that were no ends in order have left on this host: found as one plan, shown, then removed.
+
+Rules. 1. State whose bottle was launched is work, and never removed but by name. 2. What another process
+starts or stops at this moment is left alone, as is what has changed since the plan was shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from claude_bottle.backend import known_backend_names, load_backend
+from claude_bottle.backend.base import Remain
+from claude_bottle.errors import BottleError, UsageError
+from claude_bottle.operations.context import Context
+from claude_bottle.state import store
+from claude_bottle.state.paths import Home, list_slugs
+
+_DAY = 86400.0
+STATE, PURGED = "state", "preserved state"
+Look = Callable[[], list[Remain]]
+Remove = Callable[[Sequence[Remain]], None]
+
+
+def plan(context: Context, purge: Sequence[str] = ()) -> tuple[list[Remain], list[str]]:
+    """Everything that would go, and what could not be looked at. Raises NotFoundError, UsageError."""
+    found, problems = [_purged(context, slug) for slug in purge], []
+    for look, _ in _places(context):
+        try:
+            found += look()
+        except (BottleError, OSError) as error:
+            problems.append(str(error))
+    return [item for item in found if not _is_busy(context.home, item.slug)], problems
+
+
+def carry_out(context: Context, agreed: Sequence[Remain]) -> list[str]:
+    """Removes what is in the plan and still there; returns what went wrong, a line each."""
+    problems = []
+    for slug in dict.fromkeys(item.slug for item in agreed):
+        mine = [item for item in agreed if item.slug == slug]
+        try:
+            with store.locked_or_busy(context.home.bottle(slug)):
+                for look, remove in _places(context):
+                    remove([item for item in look() if item in mine])
+                for _ in (item for item in mine if item.kind == PURGED):
+                    _purge(context, slug)
+        except (BottleError, OSError) as error:
+            problems.append(f"{slug}: {error}")
+    return problems
+
+
+def _places(context: Context) -> list[tuple[Look, Remove]]:
+    backends = [load_backend(name) for name in known_backend_names()]
+    places: list[tuple[Look, Remove]] = [
+        (partial(backend.remains, context.home.state), backend.clean) for backend in backends
+    ]
+    return [*places, (lambda: _unused(context.home), lambda items: _remove_state(context.home, items))]
+
+
+def _unused(home: Home) -> list[Remain]:
+    """Folders of starts that ended before they had a bottle: no agent has ever worked there.
+
+    A young one may belong to a start whose operator is still reading the preflight.
+    """
+    roots = {slug: home.bottle(slug) for slug in list_slugs(home)}
+    long_ago = time.time() - _DAY
+    return [
+        Remain(STATE, str(paths.root), slug, "its start ended before it had a bottle")
+        for slug, paths in roots.items()
+        if not paths.metadata.exists() and paths.root.stat().st_mtime < long_ago
+    ]
+
+
+def _remove_state(home: Home, items: Sequence[Remain]) -> None:
+    for item in items:
+        store.remove(home.bottle(item.slug))
+
+
+def _purged(context: Context, slug: str) -> Remain:
+    metadata = store.load(context.home, slug)
+    if load_backend(metadata.backend).find(metadata, context.home.bottle(slug)) is not None:
+        raise UsageError(f"{slug} is running", f"claude-bottle stop {slug}")
+    return Remain(PURGED, str(context.home.bottle(slug).root), slug, "asked for")
+
+
+def _purge(context: Context, slug: str) -> None:
+    metadata, paths = store.load(context.home, slug), context.home.bottle(slug)
+    backend = load_backend(metadata.backend)
+    if backend.find(metadata, paths) is not None:
+        raise BottleError("it is running")
+    backend.discard(metadata, paths)
+    backend.forget(metadata, paths)
+    store.remove(paths)
+
+
+def _is_busy(home: Home, slug: str) -> bool:
+    try:
+        with store.locked_or_busy(home.bottle(slug)):
+            return False
+    except store.BusyError:
+        return True

@@ -9,7 +9,7 @@ import pytest
 
 from claude_bottle.backend import known_backend_names
 from claude_bottle.operations.launch import Launched
-from tests.support.bottles import World, make_world
+from tests.support.bottles import World, make_world, sweep
 
 BACKENDS = [
     pytest.param(name, marks=pytest.mark.needs(name, "envoy", "claude")) for name in known_backend_names()
@@ -22,8 +22,10 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path, backend: str) -> World:
-    return make_world(tmp_path, backend)
+def world(tmp_path: Path, backend: str) -> Iterator[World]:
+    made = make_world(tmp_path, backend)
+    yield made
+    sweep(made)
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,20 @@ class World:
             store.remove(launched.paths)
 
 
+def sweep(world: World) -> None:
+    """Whatever a test has left of a world outside of its folder."""
+    backend = load_backend(world.backend)
+    for metadata in store.read_all(world.home):
+        if not isinstance(metadata, store.Broken):
+            paths = world.home.bottle(metadata.slug)
+            bottle = backend.find(metadata, paths)
+            if bottle is not None:
+                bottle.stop()
+            backend.discard(metadata, paths)
+            backend.forget(metadata, paths)
+    backend.clean(backend.remains(world.home.state))
+
+
 def make_world(folder: Path, backend: str, environment: Mapping[str, str] | None = None) -> World:
     operator = folder / "operator"
     operator.mkdir(parents=True)

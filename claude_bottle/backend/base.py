@@ -280,6 +280,10 @@ class BottleBackend(ABC):
         """Removes what `remains` has found. Raises BottleError where something is left."""
         return
 
+    def gather_logs(self, metadata: Metadata, paths: BottlePaths) -> None:
+        """Brings the logs of a running bottle into the state folder, where they are not there anyway."""
+        return
+
     def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
         """Brings transcripts and logs into the state folder, where they are not there anyway."""
         return

@@ -6,18 +6,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from claude_bottle.backend import load_backend
 from claude_bottle.errors import NotFoundError
 from claude_bottle.operations.context import Context
 from claude_bottle.state.paths import is_slug, list_slugs
-from claude_bottle.state.store import nearest_hint
+from claude_bottle.state.store import Broken, nearest_hint, read
 
 _POLL_SECONDS = 0.2
 
 
 def log_path(context: Context, slug: str, service: str) -> Path:
-    """Raises NotFoundError with the nearest slug. An ended bottle keeps its decisions in the archive."""
+    """An ended bottle keeps its decisions in the archive.
+
+    Raises NotFoundError with the nearest slug, BottleError where a running one's cannot be had.
+    """
     paths = context.home.bottle(slug)
     if is_slug(slug) and paths.root.is_dir():
+        metadata = read(context.home, slug)
+        if not isinstance(metadata, Broken):
+            load_backend(metadata.backend).gather_logs(metadata, paths)
         sockets = paths.run / "egress"
         return {
             "decisions": paths.decisions,

@@ -208,3 +208,54 @@ def test_leftovers_of_every_kind_are_found_shown_and_removed(ready: Cli) -> None
     assert [row[0] for row in purged] == ["preserved state"]
     assert (ready.volumes(), Path(state).exists()) == ([], False)
     ready("cleanup", "--purge", slug, "--yes").failed(3, "there is no bottle")
+
+
+# An engine that is elsewhere
+
+
+FAR = "ssh://operator@far.example.org"
+SSH = """#!/bin/sh
+# Whatever host is asked for, it is this one.
+unset DOCKER_HOST
+while [ "$1" != docker ]; do shift; done
+exec "$@"
+"""
+
+
+@pytest.fixture
+def far(cli: Cli) -> Cli:
+    """Its client believes that the engine is on another machine."""
+    program = write(cli.root / "bin" / "ssh", SSH)
+    program.chmod(0o755)
+    cli.repository()
+    cli.manifest(bottle="egress: {allowlist: [docs.python.org]}\n")
+    cli.more |= {"PATH": f"{program.parent}:{cli.env['PATH']}", "DOCKER_HOST": FAR}
+    return cli
+
+
+def test_on_an_engine_elsewhere_files_are_copied_and_the_work_comes_back(far: Cli) -> None:
+    shown = far("start", far.agent, "--dry-run").ok().talk
+    assert FAR in shown
+    slug = far.start()
+    mounts = json.loads(engine("inspect", "--format", "{{json .Mounts}}", f"claude-bottle-{slug}"))
+    sidecars = json.loads(engine("inspect", "--format", "{{json .Mounts}}", f"claude-bottle-sidecars-{slug}"))
+    assert [mount for mount in [*mounts, *sidecars] if mount["Type"] == "bind"] == []
+    assert far.slugs() == [slug]
+    far.inside(slug, f"grep -q add adder.py && echo '# mine' >> adder.py && {COMMIT} Mine").ok()
+    assert far.inside(slug, "curl -sS https://denied.example.org").status != 0
+    assert "denied.example.org" in far("logs", slug).ok().text
+    far("stop", slug).ok()
+    assert far.git("log", "-1", "--format=%s", f"refs/bottles/{slug}/heads/bottle/{slug}") == "Mine"
+    assert "denied.example.org" in far("logs", slug).ok().text
+    assert_clean(far)
+
+
+@pytest.mark.parametrize("mode", ["overlay", "bind"])
+def test_what_needs_the_hosts_own_files_is_refused_there(far: Cli, mode: str) -> None:
+    far("start", far.agent, "--detach", "--yes", "--workspace", mode).failed(2, mode, "use clone or copy")
+    assert (far.preserved(), far.containers()) == ([], [])
+
+
+def test_a_route_to_this_hosts_loopback_is_refused_there(far: Cli, idle: ScriptedModel) -> None:
+    far.manifest(idle.url)
+    far("start", far.agent, "--detach", "--yes").failed(2, "the engine is elsewhere", "host.docker.internal")

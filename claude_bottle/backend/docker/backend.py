@@ -151,10 +151,20 @@ class DockerBackend(BottleBackend):
             take_out(done.stdout, paths.home / _TRANSCRIPTS)
         elif b"Could not find" not in done.stderr and b"No such container" not in done.stderr:
             raise BottleError(f"the transcript cannot be copied: {done.complaint}")
-        if not self._facts.local:
-            logs = self._runner.run(docker("cp", f"{names.sidecars}:/var/lib/claude-bottle/log", "-"))
-            if logs.status == 0:
-                take_out(logs.stdout, paths.logs)
+        self.gather_logs(metadata, paths)
+
+    def gather_logs(self, metadata: Metadata, paths: BottlePaths) -> None:
+        from claude_bottle.backend.docker.argv import BUNDLE_LOG
+        from claude_bottle.backend.docker.files import take_out
+
+        if self._facts.local:
+            return
+        names = _names(metadata.slug, paths)
+        logs = self._runner.run(docker("cp", f"{names.sidecars}:{BUNDLE_LOG}", "-"))
+        if logs.status == 0:
+            take_out(logs.stdout, paths.logs)
+        elif not self._facts.fault and b"No such container" not in logs.stderr:
+            raise BottleError(f"the logs cannot be copied: {logs.complaint}")
 
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.docker.launch import remove_containers

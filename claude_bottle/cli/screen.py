@@ -72,8 +72,8 @@ class Screen:
         for index, line in enumerate(error.message.split("\n")):
             prefix = self._in(_RED, "claude-bottle: ") if index == 0 else "  "
             self._talk.write(f"{prefix}{shown(line, 1000)}\n")
-        if error.hint:
-            self._talk.write(f"  {shown(error.hint, 1000)}\n")
+        for line in error.hint.split("\n") if error.hint else ():
+            self._talk.write(f"  {shown(line, 1000)}\n")
         self._talk.flush()
 
     def confirm(self, question: str, yes: bool) -> bool:

@@ -174,6 +174,7 @@ def test_an_engine_that_is_gone_hides_nothing_and_holds_nobody_up(ready: Cli) ->
     ready("start", ready.agent, "--detach", "--yes", env=dead).failed(5, "docker cannot be used here")
     listed = ready("list", env=dead)
     assert listed.status == 0
+    assert "what runs there is not known" in listed.talk
     stopped = ready("stop", slug, env=dead)
     assert stopped.status != 0
     assert "Traceback" not in stopped.talk

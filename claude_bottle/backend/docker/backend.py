@@ -24,7 +24,13 @@ from claude_bottle.backend.base import (
 from claude_bottle.backend.docker.argv import Names
 from claude_bottle.backend.docker.bottle import DockerBottle
 from claude_bottle.backend.docker.engine import EngineFacts, docker, judge, observe
-from claude_bottle.backend.docker.enumerate import active_agents, containers, home_id, is_whole
+from claude_bottle.backend.docker.enumerate import (
+    active_agents,
+    containers,
+    has_bottles,
+    home_id,
+    is_whole,
+)
 from claude_bottle.errors import BackendMissingError, BottleError, NotFoundError
 from claude_bottle.proc import Runner, SystemRunner
 from claude_bottle.state.metadata import Metadata
@@ -125,7 +131,9 @@ class DockerBackend(BottleBackend):
 
     def active(self, state: Path) -> list[ActiveAgent]:
         if self._facts.fault:
-            return []  # what cannot be asked runs nothing that could be shown; `doctor` says why
+            if has_bottles(state):
+                raise BottleError(f"what runs there is not known: {self._facts.fault}")
+            return []
         return active_agents(self._runner, state)
 
     def remains(self, state: Path) -> list[Remain]:

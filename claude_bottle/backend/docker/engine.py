@@ -86,7 +86,7 @@ def _silent(endpoint: str) -> str | None:
 def _no_engine(complaint: str, info: object) -> EngineFacts:
     if isinstance(info, dict) and "host" in info and "version" in info:
         return EngineFacts(
-            fault="this docker is podman, whose client does not end a container's input with its own",
+            fault="this docker is podman, with which bottles have not been proved",
             hint="use Docker's engine, or --backend bubblewrap",
         )
     errors = info.get("ServerErrors") if isinstance(info, dict) else None

@@ -14,7 +14,7 @@ from claude_bottle.backend.docker.engine import docker
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Runner
 from claude_bottle.state.paths import Home, is_slug
-from claude_bottle.state.store import Broken, read
+from claude_bottle.state.store import Broken, read, read_all
 
 NAME = "docker"
 _NAME = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)  # as the engine gives it
@@ -76,6 +76,12 @@ def active_agents(runner: Runner, state: Path) -> list[ActiveAgent]:
     for item in containers(runner, home_id(home.root)):
         by_slug.setdefault(item.slug, []).append(item)
     return [row for slug, found in by_slug.items() if (row := _row(home, slug, found))]
+
+
+def has_bottles(state: Path) -> bool:
+    """Whether any state folder is of a bottle of this backend, running or not."""
+    found = read_all(Home(state.parent))
+    return any(not isinstance(item, Broken) and item.backend == NAME for item in found)
 
 
 def _row(home: Home, slug: str, found: list[Container]) -> ActiveAgent | None:

@@ -45,6 +45,7 @@ _AGENT_LIB = (
 _ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
 _BUILD_SECONDS = 1800
 _LAST_LINES = 12
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP = re.compile(r"Step \d+/\d+ : |#\d+ \[")  # as the engine's old builder says it, and as BuildKit does
 
 
@@ -165,7 +166,7 @@ def missing(runner: Runner, tags: Iterable[str]) -> tuple[str, ...]:
 
 def build(runner_environment: Mapping[str, str], recipe: Recipe, tag: str, progress: Progress) -> None:
     """Raises BottleError with the engine's last lines."""
-    argv = ["docker", "build", "--tag", tag, "--label", "io.claude-bottle.role=image"]
+    argv = ["docker", "build", "--force-rm", "--tag", tag, "--label", "io.claude-bottle.role=image"]
     for name, value in recipe.arguments:
         argv += ["--build-arg", f"{name}={value}"]
     environment = environment_for(docker("build"), runner_environment) | {"BUILDKIT_PROGRESS": "plain"}
@@ -226,7 +227,7 @@ def _watch(output: IO[bytes], name: str, progress: Progress) -> list[str]:
     last: list[str] = []
     began = time.monotonic()
     for raw in output:
-        line = shown(raw.decode(errors="replace").strip())
+        line = shown(_COLOUR.sub("", raw.decode(errors="replace")).strip())
         if not line:
             continue
         last = [*last, line][-_LAST_LINES:]

@@ -37,6 +37,7 @@ from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
 from claude_bottle.state.trees import remove_trees
 
 _START_SECONDS, _PLACE = 60.0, "authorities.pem"
+_QUIET, _LATE_SECONDS = 3, 0.3
 _SECCOMP = "seccomp.json"
 
 
@@ -163,9 +164,16 @@ class Launching:
             self._remove_own()
 
     def _remove_own(self) -> None:
-        """By label: what has the same name and is not ours stays."""
-        found = containers(self._runner, self._plan.names.home_id, self._plan.names.slug)
-        remove_containers(self._runner, [item.name for item in found])
+        """By label: what has the same name and is not ours stays.
+
+        Asked until nothing came twice: a client that was ended may have asked for a container just before.
+        """
+        quiet = 0
+        while quiet < _QUIET:
+            found = containers(self._runner, self._plan.names.home_id, self._plan.names.slug)
+            remove_containers(self._runner, [item.name for item in found])
+            quiet = 0 if found else quiet + 1
+            time.sleep(_LATE_SECONDS)
 
 
 def remove_containers(runner: Runner, names: list[str]) -> None:

@@ -61,7 +61,7 @@ def test_the_client_gets_the_tag_the_arguments_and_no_secret(client: Client) -> 
     client.does('cat >/dev/null; printf "%s\\n" "$@" >"$NOTES/argv"; env >"$NOTES/environment"')
     client.build()
     assert client.note("argv").splitlines() == [
-        *("build", "--tag", TAG, "--label", "io.claude-bottle.role=image"),
+        *("build", "--force-rm", "--tag", TAG, "--label", "io.claude-bottle.role=image"),
         *("--build-arg", "BASE=debian:1", "--build-arg", "PACKAGES=a b", "-"),
     ]
     environment = dict(line.split("=", 1) for line in client.note("environment").splitlines())

@@ -18,7 +18,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -35,24 +34,9 @@ from claude_bottle.backend.bubblewrap.birth import (
 from claude_bottle.backend.bubblewrap.guard import post_guard
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
+from claude_bottle.sidecars.lines import Lines, Reporter
 
 _WATCH_SECONDS = 2.0
-
-
-class Reporter:
-    """Tells the starting command how far the start is; silent once nobody listens."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def step(self, name: str) -> None:
-        now = time.monotonic()
-        self.say(step=name, ms=round((now - self._last) * 1000, 1))
-        self._last = now
-
-    def say(self, **message: Any) -> None:
-        with suppress(BrokenPipeError):  # the starting command is gone; rule 2 decides what follows
-            os.write(1, json.dumps(message).encode() + b"\n")
 
 
 def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
@@ -68,31 +52,6 @@ def write_entry(bottle: Bottle, spec: dict[str, Any]) -> None:
     with open(temporary, "w") as file:
         file.write(entry.render(facts))
     os.rename(temporary, spec["entry"])
-
-
-class Lines:
-    """Whole lines of standard input; what was read beyond one is kept for the next."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self.ended = False
-
-    def take(self) -> list[bytes]:
-        """Reads once, and returns the lines that are whole by now."""
-        part = os.read(0, 65536)
-        self.ended = not part
-        *lines, self._buffer = (self._buffer + part).split(b"\n")
-        return lines
-
-    def next(self) -> bytes:
-        """Waits for one line. Raises OSError when there is none to come."""
-        while b"\n" not in self._buffer:
-            part = os.read(0, 65536)
-            if not part:
-                raise OSError("the starting command is gone")
-            self._buffer += part
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
 
 
 class Keeper:

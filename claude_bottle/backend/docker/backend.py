@@ -23,7 +23,7 @@ from claude_bottle.backend.base import (
 )
 from claude_bottle.backend.docker.argv import Names
 from claude_bottle.backend.docker.bottle import DockerBottle
-from claude_bottle.backend.docker.engine import EngineFacts, docker, judge, observe
+from claude_bottle.backend.docker.engine import EngineFacts, docker, judge, observe, reach
 from claude_bottle.backend.docker.enumerate import (
     active_agents,
     containers,
@@ -130,11 +130,15 @@ class DockerBackend(BottleBackend):
         return DockerBottle(names, self._runner)
 
     def active(self, state: Path) -> list[ActiveAgent]:
-        if self._facts.fault:
-            if has_bottles(state):
-                raise BottleError(f"what runs there is not known: {self._facts.fault}")
-            return []
-        return active_agents(self._runner, state)
+        _, lacking = reach(self._runner, self._environment)
+        try:
+            if lacking is not None:
+                raise BottleError(lacking.fault)
+            return active_agents(self._runner, state)
+        except BottleError as error:
+            if not has_bottles(state):
+                return []  # nothing of ours can run there
+            raise BottleError(f"what runs there is not known: {error.message}") from error
 
     def remains(self, state: Path) -> list[Remain]:
         from claude_bottle.backend.docker.cleanup import observe_remains

@@ -49,24 +49,37 @@ def docker(*arguments: str, stdin: bytes = b"", timeout: float = 60.0, limit: in
 
 
 def observe(runner: Runner, environment: Mapping[str, str]) -> EngineFacts:
-    if find_program("docker", environment.get("PATH")) is None:
-        return EngineFacts(
-            fault="docker is not installed", hint="install Docker, or use --backend bubblewrap"
-        )
+    endpoint, lacking = reach(runner, environment)
+    if lacking is not None:
+        return lacking
     try:
-        endpoint = _endpoint(runner, environment)
-        if (reason := _silent(endpoint)) is not None:
-            return _no_engine(reason, {})
         done = runner.run(docker("info", "--format", "{{json .}}", timeout=_SECONDS))
         info = json.loads(done.stdout) if done.status == 0 else {}
     except (BottleError, ValueError, RecursionError) as error:
-        return EngineFacts(fault=f"the engine cannot be asked: {shown(str(error))}")
+        return _unasked(error)
     if not isinstance(info, dict) or done.status != 0 or not info.get("ServerVersion"):
         return _no_engine(done.complaint, info)
     try:
         return facts_from(info, endpoint, os.uname().nodename)
     except (TypeError, ValueError) as error:
         return EngineFacts(fault=f"the engine describes itself in a form that is not known: {error}")
+
+
+def reach(runner: Runner, environment: Mapping[str, str]) -> tuple[str, EngineFacts | None]:
+    """Where the engine is, and what is lacking to ask it; learnt without asking."""
+    if find_program("docker", environment.get("PATH")) is None:
+        hint = "install Docker, or use --backend bubblewrap"
+        return "", EngineFacts(fault="docker is not installed", hint=hint)
+    try:
+        endpoint = _endpoint(runner, environment)
+    except BottleError as error:
+        return "", _unasked(error)
+    reason = _silent(endpoint)
+    return endpoint, None if reason is None else _no_engine(reason, {})
+
+
+def _unasked(error: Exception) -> EngineFacts:
+    return EngineFacts(fault=f"the engine cannot be asked: {shown(str(error))}")
 
 
 def _silent(endpoint: str) -> str | None:

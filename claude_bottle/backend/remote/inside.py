@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 FAILED, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 _CHUNK = 32 << 10
+_PIPE_BYTES = 1 << 20  # the most that a pipe holds for an ordinary user: pipe(7)
 _HELD_BYTES = 256 << 10  # of output that the caller has not taken yet
 _INWARDS = frozenset((DATA, END, SIGNAL, WINDOW))
 
@@ -117,8 +118,9 @@ def serve(program: Program) -> int:
             _collect(program, descriptor, held)
         if program.ended in ready:
             for descriptor in list(program.outputs):
-                while _collect(program, descriptor, held):
-                    pass
+                left = _PIPE_BYTES  # more it cannot have written; others may hold the pipe, and go on
+                while left > 0 and (taken := _collect(program, descriptor, held)):
+                    left -= taken
             status = _status(program.process)
             held += numbered(STATUS, status)
             _flush(held)
@@ -155,19 +157,19 @@ def _hear(program: Program, decoder: Decoder) -> bool:
     return bool(data)
 
 
-def _collect(program: Program, descriptor: int, held: bytearray) -> bool:
-    """Takes what the program has written; False when there is no more of it now."""
+def _collect(program: Program, descriptor: int, held: bytearray) -> int:
+    """Takes what the program has written; 0 when there is no more of it now."""
     try:
         data = os.read(descriptor, _CHUNK)
     except BlockingIOError:
-        return False
+        return 0
     except OSError:  # a terminal that nobody has open answers EIO
         data = b""
     if not data:
         del program.outputs[descriptor]
-        return False
+        return 0
     held += frame(program.outputs[descriptor], data)
-    return True
+    return len(data)
 
 
 def _tell(held: bytearray) -> bool:

@@ -225,7 +225,7 @@ def https(cell: Launched, path: str, *options: str, host: str = UPSTREAM_HOST) -
     command = ["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}", "--path-as-is", *options]
     done = cell.bottle.exec([*command, f"https://{host}{path}"])
     body, _, status = done.text.rpartition("\n")
-    return status, body
+    return status, body + done.stderr.decode(errors="replace")
 
 
 def test_what_is_allowed_passes(cell: Launched, upstream: Upstream) -> None:
@@ -254,7 +254,8 @@ def test_a_request_beyond_the_rule_does_not_arrive(
 ) -> None:
     before, seen = len(upstream.requests), len(decisions(cell))
     status, body = https(cell, path, *options)
-    assert status in ("400", "403", "404", "421"), body
+    # An HTTP/2 stream that is answered while its client still sends is reset: then curl may tell of that alone.
+    assert status in ("400", "403", "404", "421") or (status, "(92)" in body) == ("000", True), body
     assert len(upstream.requests) == before
     assert lines_of(cell, seen, reason), [line.get("reason") for line in decisions(cell)[seen:]]
 

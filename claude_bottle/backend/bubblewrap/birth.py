@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from claude_bottle.backend import linux
@@ -48,10 +49,13 @@ def spawn_bottle(
     hold_out, hold_in = os.pipe()
     options = _memory_file("arguments", b"".join(os.fsencode(item) + b"\0" for item in arguments))
     program = os.open(filter_path, os.O_RDONLY)
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         try:
             linux.die_with_parent()
+            if os.getppid() != parent:
+                os._exit(1)  # it has died already, and nothing will say so
             linux.set_dumpable(True)  # else its own /proc files, which name its ids, are not its own
             os.setsid()
             for target, descriptor in ((0, hold_out), (1, ready_in), (2, ready_in)):
@@ -81,9 +85,15 @@ def _memory_file(name: str, content: bytes) -> int:
 
 
 def end_bottle(process: int, bottle: Bottle | None) -> None:
-    """Kills bubblewrap and everything inside."""
+    """Kills bubblewrap and everything inside.
+
+    The whole group: before it is set up, the first process inside waits for bubblewrap, and would do so for
+    ever.
+    """
     if bottle is not None:
         kill_and_wait(bottle.init_pidfd)
+    with suppress(ProcessLookupError):  # it leads no group yet
+        os.killpg(process, signal.SIGKILL)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
 

@@ -175,6 +175,8 @@ def test_an_engine_that_is_gone_hides_nothing_and_holds_nobody_up(ready: Cli) ->
     listed = ready("list", env=dead)
     assert listed.status == 0
     assert "what runs there is not known" in listed.talk
+    unknown = ready("cleanup", "--yes", env=dead)
+    assert (unknown.status, "what runs there is not known" in unknown.talk) == (1, True)
     stopped = ready("stop", slug, env=dead)
     assert stopped.status != 0
     assert "Traceback" not in stopped.talk

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from claude_bottle.backend.base import (
     CLAUDE,
@@ -36,6 +37,7 @@ from claude_bottle.proc import Runner, SystemRunner
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths, Home, list_slugs
 
+_Row = TypeVar("_Row")
 _TRANSCRIPTS = ".claude/projects"
 _TRANSCRIPT_BYTES = 600 << 20
 
@@ -130,23 +132,26 @@ class DockerBackend(BottleBackend):
         return DockerBottle(names, self._runner)
 
     def active(self, state: Path) -> list[ActiveAgent]:
+        return self._asked(state, lambda: active_agents(self._runner, state))
+
+    def _asked(self, state: Path, ask: Callable[[], list[_Row]]) -> list[_Row]:
+        """An engine that does not answer has nothing of ours only where no bottle of it ever was."""
         _, lacking = reach(self._runner, self._environment)
         try:
             if lacking is not None:
                 raise BottleError(lacking.fault)
-            return active_agents(self._runner, state)
+            return ask()
         except BottleError as error:
             if not has_bottles(state):
-                return []  # nothing of ours can run there
+                return []
             raise BottleError(f"what runs there is not known: {error.message}") from error
 
     def remains(self, state: Path) -> list[Remain]:
         from claude_bottle.backend.docker.cleanup import observe_remains
 
         home = Home(state.parent)
-        if not self.check().ok:
-            return []  # what does not answer has nothing that could be removed; `doctor` says why
-        return observe_remains(self._runner, home_id(home.root), frozenset(list_slugs(home)))
+        known = frozenset(list_slugs(home))
+        return self._asked(state, lambda: observe_remains(self._runner, home_id(home.root), known))
 
     def clean(self, remains: Sequence[Remain]) -> None:
         from claude_bottle.backend.docker.cleanup import remove_remains

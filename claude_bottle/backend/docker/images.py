@@ -43,7 +43,6 @@ _AGENT_LIB = (
     *("sidecars/__init__.py", "sidecars/handing.py"),
 )
 _ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
-_BUILD_SECONDS = 1800
 _LAST_LINES = 12
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP = re.compile(r"Step \d+/\d+ : |#\d+ \[")  # as the engine's old builder says it, and as BuildKit does

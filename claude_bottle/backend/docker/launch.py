@@ -1,4 +1,4 @@
-"""Carries a plan out: two containers at once, then the one that joins them, then the bottle's files.
+"""Carries a plan out: two containers at once, and the bottle's files as soon as there is a place for them.
 
 Invariant: when `start` raises, no container of this bottle is left; and until it is told "keep" every one of
 them ends when this process does, since each reads the end of its input so.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from claude_bottle.backend.attached import Attached
 from claude_bottle.backend.base import (
@@ -51,7 +51,7 @@ class Launching:
         self._attached: list[Attached] = []
 
     def start(self, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress) -> None:
-        """Raises BottleError; then nothing is left of it but the volume, which `forget` removes."""
+        """Raises BottleError; then nothing is left of it but volumes, which `forget` removes."""
         try:
             self._start(secrets, envoy, bundle, progress)
         except BaseException:
@@ -83,13 +83,12 @@ class Launching:
         agent.hear(_START_SECONDS)
         began = sidecars.hear(_START_SECONDS)
         progress("containers", float(began.get("ms", 0)))
-        filling = Beside(self._fill)
-        agent.hear(_START_SECONDS)
-        while not (message := sidecars.hear(_START_SECONDS)).get("ready"):
-            progress(str(message["step"]), float(message["ms"]))
-        began_filling = time.monotonic()
-        filling.wait()
-        progress("files", (time.monotonic() - began_filling) * 1000)
+        with Beside(self._fill):
+            agent.hear(_START_SECONDS)
+            while not (message := sidecars.hear(_START_SECONDS)).get("ready"):
+                progress(str(message["step"]), float(message["ms"]))
+            waited = time.monotonic()
+        progress("files", (time.monotonic() - waited) * 1000)
 
     def _attach(self, name: str, command: list[str]) -> Attached:
         attached = Attached(name, command, self._environment)
@@ -135,14 +134,8 @@ class Launching:
 
     def _copy(self, grant: Grant) -> None:
         command = argv.as_user(self._plan.names.agent, "0:0", "tar", "-xpf", "-", "-C", grant.target)
-        trees = [Tree(self._source(grant), ".", public=True)]
+        trees = [Tree(Path(grant.source), ".", public=True)]
         pour(command, self._environment, trees, f"{grant.source} cannot be copied in")
-
-    @staticmethod
-    def _source(grant: Grant) -> Any:
-        from pathlib import Path
-
-        return Path(grant.source)
 
     def keep(self) -> None:
         """From now on the containers outlive this process. Raises BottleError."""

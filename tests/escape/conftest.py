@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,23 @@ def report(**found):
     print(json.dumps(found))
 """
 
+_TOLD_BYTES = 6000
+
 Attack = Callable[..., Any]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the bottle's own logs say of it."""
+    report = yield
+    cell = getattr(item, "funcargs", {}).get("cell")
+    if report.failed and isinstance(cell, Launched):
+        for log in sorted(cell.paths.logs.glob("*")):
+            text = log.read_text(errors="replace")[-_TOLD_BYTES:]
+            report.sections.append((f"{log.name} of {cell.metadata.slug}", text))
+    return report
 
 
 @pytest.fixture(params=BACKENDS, scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Listeners:
 def host_listeners(name: str) -> Iterator[Listeners]:
     """TCP and UDP on loopback and on all addresses, and an abstract unix socket; `name` is the socket's."""
     found = Listeners(abstract=name)
-    with ExitStack() as stack:
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
         for label, family, kind, address in (
             ("tcp-loopback", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
             ("tcp-everywhere", socket.AF_INET, socket.SOCK_STREAM, ("0.0.0.0", 0)),
@@ -40,28 +41,40 @@ def host_listeners(name: str) -> Iterator[Listeners]:
                 sock.listen()
             if family != socket.AF_UNIX:
                 found.ports[label] = sock.getsockname()[1]
-            threading.Thread(
-                target=_watch, args=(label, sock, name.encode(), found.reached), daemon=True
-            ).start()
-        yield found
+            selector.register(sock, selectors.EVENT_READ, label)
+        over, stop = map(stack.enter_context, socket.socketpair())
+        selector.register(over, selectors.EVENT_READ)
+        watcher = threading.Thread(target=_watch, args=(selector, name.encode(), found.reached))
+        watcher.start()
+        try:
+            yield found
+        finally:
+            # Before they are closed: their numbers will be those of other sockets, which it must not accept.
+            stop.shutdown(socket.SHUT_RDWR)
+            watcher.join()
 
 
-def _watch(label: str, sock: socket.socket, password: bytes, reached: list[str]) -> None:
+def _watch(selector: selectors.BaseSelector, password: bytes, reached: list[str]) -> None:
     """Until the test is over. Who does not say the password is somebody else of this host."""
     while True:
-        try:
-            if sock.type == socket.SOCK_STREAM:
-                with sock.accept()[0] as caller:
-                    caller.settimeout(2)
-                    said = caller.recv(100)
-            else:
-                said = sock.recv(100)
-        except TimeoutError:
-            continue
-        except OSError:
-            return
-        if said == password:
-            reached.append(label)
+        for key, _ in selector.select():
+            if key.data is None:
+                return
+            sock = key.fileobj
+            assert isinstance(sock, socket.socket)
+            if _said(sock) == password:
+                reached.append(key.data)
+
+
+def _said(sock: socket.socket) -> bytes:
+    try:
+        if sock.type == socket.SOCK_DGRAM:
+            return sock.recv(100)
+        with sock.accept()[0] as caller:
+            caller.settimeout(2)
+            return caller.recv(100)
+    except OSError:
+        return b""
 
 
 @dataclass(frozen=True)

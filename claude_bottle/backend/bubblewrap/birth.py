@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from claude_bottle.backend import linux
-from claude_bottle.backend.bubblewrap.guard import kill_and_wait
+from claude_bottle.backend.bubblewrap.guard import Guard, kill_and_wait
 from claude_bottle.backend.bubblewrap.stage import Stage, enter_stage
 
 _READY = b"ready\n"
@@ -38,7 +38,7 @@ class Bottle(NamedTuple):
 
 
 def spawn_bottle(
-    bwrap: str, arguments: list[str], stage: Stage, cgroups: list[str], filter_path: str
+    bwrap: str, arguments: list[str], stage: Stage, cgroups: list[str], filter_path: str, guard: Guard
 ) -> tuple[int, int, int, int]:
     """Starts bubblewrap. Returns its process, the info pipe, its output and the anchor's input.
 
@@ -47,17 +47,17 @@ def spawn_bottle(
     info_out, info_in = os.pipe()
     ready_out, ready_in = os.pipe()
     hold_out, hold_in = os.pipe()
+    go_out, go_in = os.pipe()
     options = _memory_file("arguments", b"".join(os.fsencode(item) + b"\0" for item in arguments))
     program = os.open(filter_path, os.O_RDONLY)
-    parent = os.getpid()
     child = os.fork()
     if child == 0:
         try:
-            linux.die_with_parent()
-            if os.getppid() != parent:
-                os._exit(1)  # it has died already, and nothing will say so
-            linux.set_dumpable(True)  # else its own /proc files, which name its ids, are not its own
+            os.close(go_in)
             os.setsid()
+            if not os.read(go_out, 1):
+                os._exit(1)  # the keeper has died, and the guard does not know of this process
+            linux.set_dumpable(True)  # else its own /proc files, which name its ids, are not its own
             for target, descriptor in ((0, hold_out), (1, ready_in), (2, ready_in)):
                 os.dup2(descriptor, target)
             for directory in cgroups:
@@ -72,7 +72,9 @@ def spawn_bottle(
             os.write(2, f"cannot start bubblewrap: {error}\n".encode())
         finally:
             os._exit(1)
-    for descriptor in (info_in, ready_in, hold_out, options, program):
+    guard.watch_group(child)
+    os.write(go_in, b"g")
+    for descriptor in (info_in, ready_in, hold_out, go_out, go_in, options, program):
         os.close(descriptor)
     return child, info_out, ready_out, hold_in
 

@@ -31,7 +31,7 @@ from claude_bottle.backend.bubblewrap.birth import (
     open_listeners,
     spawn_bottle,
 )
-from claude_bottle.backend.bubblewrap.guard import post_guard
+from claude_bottle.backend.bubblewrap.guard import Guard
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.lines import Lines, Reporter
@@ -74,12 +74,14 @@ class Keeper:
 
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
+        guard = Guard()
         started = spawn_bottle(
             self._spec["bwrap"],
             self._spec["arguments"],
             from_json(self._spec["stage"]),
             self._spec["cgroups"],
             self._spec["filter"],
+            guard,
         )
         bundle = bottle = None
         try:
@@ -93,7 +95,8 @@ class Keeper:
             bottle = await_bottle(*started)
             self._say.step("bottle")
             loop.add_reader(os.pidfd_open(bottle.process), self._end, "the bottle ended")
-            loop.add_reader(post_guard(bottle.init_pidfd), self._end, "its guard ended")
+            guard.watch_first(bottle.init_pidfd)
+            loop.add_reader(guard.pidfd, self._end, "its guard ended")
             bundle.open_gate(
                 open_listeners(bottle.init, {"egress": ("127.0.0.1", self._spec["port"])})["egress"]
             )
@@ -106,6 +109,7 @@ class Keeper:
             return str(await self._over)
         finally:
             end_bottle(started[0], bottle)
+            guard.release()
             if bundle is not None:
                 bundle.close()
 

@@ -28,10 +28,16 @@ class Weight:
 
 
 def weigh(root: int) -> Weight:
-    """The process and all that descend from it."""
+    """The process and all that descend from it. Raises ProcessLookupError where it has ended itself."""
     parts: defaultdict[str, float] = defaultdict(float)
     for pid, name in family(root, processes()):
-        parts[part_name(pid == root, name)] += proportional_bytes(pid) / _MEGA
+        try:
+            weight = proportional_bytes(pid) / _MEGA
+        except (FileNotFoundError, ProcessLookupError):
+            if pid == root:
+                raise
+            continue
+        parts[part_name(pid == root, name)] += weight
     return Weight(dict(sorted(parts.items())))
 
 

@@ -82,6 +82,17 @@ def test_this_very_process_weighs_something() -> None:
     assert weigh(os.getpid()).total > 1
 
 
+def test_a_child_that_has_just_ended_weighs_nothing() -> None:
+    child = os.posix_spawnp("true", ["true"], os.environ)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        assert "true" not in weigh(os.getpid()).parts
+        with pytest.raises(ProcessLookupError):
+            weigh(child)
+    finally:
+        os.waitpid(child, 0)
+
+
 def test_the_policy_lets_through_what_is_measured() -> None:
     ports = {TUNNEL: 1001, RAW: 1002, LOCAL: 1003}
     made = policy(ports)

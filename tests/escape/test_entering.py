@@ -49,7 +49,10 @@ while not os.path.exists("/tmp/enough"):
 os.unlink("/tmp/enough")
 print(json.dumps({"found": found, "strangers": sorted(strangers), "looks": looks}))
 """
-PLACES = ("/home/node", "/usr/", "/dev/", "/tmp", "/proc/", "/opt/claude-bottle", "/run/claude-bottle")
+PLACES = (
+    *("/home/node", "/usr/", "/dev/", "/tmp", "/proc/", "/opt/claude-bottle", "/run/claude-bottle"),
+    "/etc/ld.so.cache",  # the bottle's own, which the program's loader reads
+)
 
 
 def test_nothing_of_the_host_shows_while_a_program_enters(cell: Launched) -> None:

@@ -186,7 +186,8 @@ def test_a_killed_caller_takes_the_whole_group_along(place: Path) -> None:
     program = "trap '' TERM HUP INT; sleep 1000 & sleep 1000 & echo ready; wait"
     with started(place, call(place, "sh", "-c", program)) as process:
         assert first_line(process) == b"ready\n"
-        assert len(running_with(str(place))) == 5  # caller, inside, shell and both
+        seen = 5 if os.geteuid() == 0 else 4  # caller, shell and both; where inside runs only root may see
+        assert len(running_with(str(place))) == seen
         process.kill()
         assert eventually(lambda: running_with(str(place)) == [])
 

@@ -7,6 +7,7 @@ does what the plan says (`launch`). A launched bottle belongs to the launching p
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -180,6 +181,11 @@ class Bottle(ABC):
     @abstractmethod
     def keep(self) -> None:
         """From now on the bottle outlives the process that launched it."""
+
+    def carry(self, argv: list[str], *, tty: bool, directory: str = WORKSPACE) -> int:
+        """Runs `argv` inside on this process's own streams; returns its status, or becomes what runs it."""
+        framed = self.command(argv, tty=tty, directory=directory)
+        os.execvp(framed[0], framed)
 
     def claude_argv(self, argv: list[str], *, tty: bool = True) -> list[str]:
         return self.command([CLAUDE, *argv], tty=tty)

@@ -58,5 +58,4 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         raise UsageError("-t needs a terminal on standard input and output")
     bottle = running_bottle(home_from(os.environ), options.slug)
     tty = interactive and not options.no_tty
-    argv = bottle.command(command, tty=tty, directory=options.directory or WORKSPACE)
-    os.execvp(argv[0], argv)
+    return bottle.carry(command, tty=tty, directory=options.directory or WORKSPACE)

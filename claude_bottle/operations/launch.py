@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -165,9 +165,13 @@ def dispose(launched: Launched) -> None:
 
 
 def abandon(prepared: Prepared) -> None:
-    """Forgets a launch that was not begun, or has just been undone."""
-    prepared.backend.discard(prepared.metadata, prepared.paths)
-    prepared.backend.forget(prepared.metadata, prepared.paths)
+    """Forgets a launch that was not begun, or has just been undone.
+
+    What cannot be reached now to be removed has no state then, so `cleanup` finds it.
+    """
+    with suppress(BottleError):
+        prepared.backend.discard(prepared.metadata, prepared.paths)
+        prepared.backend.forget(prepared.metadata, prepared.paths)
     store.remove(prepared.paths)
 
 

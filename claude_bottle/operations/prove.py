@@ -6,7 +6,7 @@ Invariant: an answer that is missing, malformed or late is a failed check.
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ def prove(
 
 
 def _questions(policy: Policy, authority: str, secret_values: tuple[str, ...]) -> dict[str, object]:
-    salt = secrets.token_hex(16)
+    salt = os.urandom(16).hex()
     exact = [route for route in policy.routes if route.inspect and not route.host.startswith("*")]
     return {
         "gate": ["127.0.0.1", GATE_PORT],

@@ -1,10 +1,11 @@
 """The bundle as the only program of a container that shares nothing with the bottle but what it is handed.
 
-Rules. 1. Until it is told "keep" it belongs to the command that started it: if that ends, so does the
-bundle. 2. Its listening sockets are opened in the bottle's network by another program, which passes them on
-and ends (`sidecars.handing`). 3. One of them is the life line: the bottle's first process holds a connection
-to it, the only one that is ever accepted. When the bundle ends, so does that connection, and the bottle with
-it; when the bottle ends, so does the bundle. Neither needs any power over the engine for that.
+Rules. 1. Until it is told "keep" it belongs to the command that started it: if that ends, or says "alive" no
+more, so does the bundle. 2. Its listening sockets are opened in the bottle's network by another program,
+which passes them on and ends (`sidecars.handing`). 3. One of them is the life line: the bottle's first
+process holds a connection to it, the only one that is ever accepted. When the bundle ends, so does that
+connection, and the bottle with it; when the bottle ends, so does the bundle. Neither needs any power over
+the engine for that.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from claude_bottle.sidecars.sockets import listen_unix
 
 AUTHORITIES = "authorities.pem"
 _HANDED_SECONDS = 60.0
+_SILENCE_SECONDS = 20  # then the kernel ends it (SIGALRM), and Envoy with it
 
 
 class Container:
@@ -82,6 +84,7 @@ class Container:
             if line == b"keep":
                 self._kept = True
                 self._say.say(kept=True)
+            signal.alarm(0 if self._kept else _SILENCE_SECONDS)
         if self._lines.ended:
             asyncio.get_running_loop().remove_reader(0)
             if not self._kept:
@@ -121,12 +124,21 @@ async def _hold(life: socket.socket) -> socket.socket:
     return connection
 
 
+def _spec(lines: Lines) -> dict[str, Any]:
+    while (line := lines.next()) == b"alive":
+        signal.alarm(_SILENCE_SECONDS)
+    signal.alarm(_SILENCE_SECONDS)
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
 def start(arguments: list[str]) -> NoReturn:
     """FOLDER LOG_FOLDER HAND_FOLDER ENVOY FILTER"""
     os._exit(main(*arguments))
 
 
 def main(folder: str, log_folder: str, hand: str, envoy: str, envoy_filter: str) -> int:
+    signal.alarm(_SILENCE_SECONDS)
     reporter, lines = Reporter(), Lines()
     os.umask(0o077)
     set_undumpable()
@@ -144,7 +156,7 @@ def main(folder: str, log_folder: str, hand: str, envoy: str, envoy_filter: str)
     try:
         child = Child(argv, ENVOY_LOG)
         reporter.step("bundle")
-        spec = json.loads(lines.next())
+        spec = _spec(lines)
         Path(AUTHORITIES).write_text(spec["authorities"])
         spec["bundle"]["envoy"] = argv
         reason = asyncio.run(Container(spec, child, hand, lines, reporter).live())

@@ -301,15 +301,19 @@ def test_a_bottle_that_was_not_kept_dies_with_its_launcher(world: World, number:
     with launching_process(world, "hang") as process:
         assert process.stdout is not None
         slug = process.stdout.readline().strip()
-        assert slug
-        assert len(running_with(slug)) >= 1
+        assert is_there(world, slug)
         process.send_signal(number)
         process.wait(30)
     assert eventually(lambda: not running_with(slug)), running_with(slug)
     assert eventually(lambda: not groups_of(slug))
+    assert eventually(lambda: not is_there(world, slug))
+
+
+def is_there(world: World, slug: str) -> bool:
     metadata = store.read(world.home, slug)
-    if not isinstance(metadata, store.Broken):
-        assert load_backend(world.backend).find(metadata, world.home.bottle(slug)) is None
+    if isinstance(metadata, store.Broken):
+        return False
+    return load_backend(world.backend).find(metadata, world.home.bottle(slug)) is not None
 
 
 def test_stopping_ends_everything_and_can_be_done_twice(world: World) -> None:

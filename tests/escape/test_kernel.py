@@ -64,6 +64,12 @@ REFUSED = {"EPERM", "ENOSYS", "EACCES", "EINVAL"}  # EINVAL: there is no such us
         ("setuid", "called(libc.setuid, 0)"),
         ("setgid", "called(libc.setgid, 0)"),
         ("setgroups", "called(libc.setgroups, 1, ctypes.byref(ctypes.c_int(0)))"),
+        *[
+            (name, f"numbered({number}, {number}, ctypes.create_string_buffer(64), 64, 0, 0)")
+            for name, number in (("statmount", 457), ("listmount", 458), ("listxattrat", 465))
+        ],
+        ("open_tree_attr", "numbered(467, 467, -100, b'/', 1, None, 0)"),
+        ("file_getattr", "numbered(468, 468, -100, b'/', ctypes.create_string_buffer(64), 64, 0)"),
         ("a-call-of-the-future", "numbered(470, 470)"),
     ],
 )  # fmt: skip

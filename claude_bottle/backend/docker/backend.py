@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from claude_bottle.backend.base import (
     CLAUDE,
+    NODE_HOME,
     ActiveAgent,
     BottleBackend,
     BottlePlan,
@@ -22,9 +23,10 @@ from claude_bottle.backend.base import (
     Secrets,
     Warm,
 )
-from claude_bottle.backend.docker.argv import Names
+from claude_bottle.backend.docker.api import EngineError, SystemEngine
+from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.bottle import DockerBottle
-from claude_bottle.backend.docker.engine import EngineFacts, docker, judge, observe, reach
+from claude_bottle.backend.docker.engine import EngineFacts, find, judge, observe, without_client
 from claude_bottle.backend.docker.enumerate import (
     active_agents,
     containers,
@@ -40,6 +42,8 @@ from claude_bottle.state.paths import BottlePaths, Home, list_slugs
 _Row = TypeVar("_Row")
 _TRANSCRIPTS = ".claude/projects"
 _TRANSCRIPT_BYTES = 600 << 20
+_COPY_SECONDS = 300.0
+_NOT_THERE = 404
 
 
 class DockerBackend(BottleBackend):
@@ -51,9 +55,24 @@ class DockerBackend(BottleBackend):
         self._runner: Runner = runner or SystemRunner(self._environment)
 
     @cached_property
+    def _found(self) -> tuple[str, SystemEngine]:
+        return find(self._runner, self._environment)
+
+    @property
+    def _engine(self) -> SystemEngine:
+        return self._found[1]
+
+    @cached_property
     def _facts(self) -> EngineFacts:
         """The engine as it was when this backend first asked."""
-        return observe(self._runner, self._environment)
+        lacking = without_client(self._runner, self._environment)
+        if lacking is not None:
+            return lacking
+        try:
+            endpoint, engine = self._found
+        except BottleError as error:
+            return EngineFacts(fault=f"the engine cannot be asked: {error.message}", hint=error.hint)
+        return observe(engine, endpoint)
 
     def check(self) -> Readiness:
         return judge(self._facts)
@@ -69,7 +88,7 @@ class DockerBackend(BottleBackend):
         if not readiness.ok:
             raise BackendMissingError(f"docker cannot be used here: {readiness.reason}", readiness.hint)
         tags = tuple(tag for _, tag in self._recipes(request))
-        missing = images.missing(self._runner, tags)
+        missing = images.missing(self._engine, tags)
         names = _names(request.slug, request.paths)
         return plan_bottle(request, self._facts, names, (tags[0], tags[1]), missing, os.geteuid())
 
@@ -87,7 +106,9 @@ class DockerBackend(BottleBackend):
         base = self._base()
         own = images.user_recipe(Path(request.dockerfile)) if request.dockerfile else None
         beneath = request.image or (own.tag(digests) if own else base)
-        agent = images.agent_recipe(beneath, claude, request.packages, os.geteuid() or 1000)
+        agent = images.agent_recipe(
+            beneath, claude, request.packages, os.geteuid() or 1000, self._facts.machine
+        )
         bundle = images.bundle_recipe(base, envoy, self._facts.machine)
         found = [(agent, agent.tag(digests)), (bundle, bundle.tag(digests))]
         return (*found, (own, own.tag(digests))) if own else tuple(found)
@@ -99,7 +120,7 @@ class DockerBackend(BottleBackend):
         if chosen := self._environment.get("CLAUDE_BOTTLE_BASE_IMAGE"):
             return chosen
         return (
-            images.DEFAULT_BASE if images.missing(self._runner, (images.LOCAL_BASE,)) else images.LOCAL_BASE
+            images.DEFAULT_BASE if images.missing(self._engine, (images.LOCAL_BASE,)) else images.LOCAL_BASE
         )
 
     def launch(
@@ -121,25 +142,22 @@ class DockerBackend(BottleBackend):
                 if tag in plan.missing:
                     assert isinstance(recipe, images.Recipe)
                     images.build(self._environment, recipe, tag, progress)
-        launching = Launching(plan, self._runner, self._environment)
+        launching = Launching(plan, self._engine)
         launching.start(secrets, envoy, bundle, progress)
-        return DockerBottle(plan.names, self._runner, launching)
+        return DockerBottle(plan.names, self._engine, launching)
 
     def find(self, metadata: Metadata, paths: BottlePaths) -> DockerBottle | None:
         names = _names(metadata.slug, paths)
-        if not is_whole(containers(self._runner, names.home_id, names.slug)):
+        if not is_whole(containers(self._engine, names.home_id, names.slug)):
             return None
-        return DockerBottle(names, self._runner)
+        return DockerBottle(names, self._engine)
 
     def active(self, state: Path) -> list[ActiveAgent]:
-        return self._asked(state, lambda: active_agents(self._runner, state))
+        return self._asked(state, lambda: active_agents(self._engine, state))
 
     def _asked(self, state: Path, ask: Callable[[], list[_Row]]) -> list[_Row]:
         """An engine that does not answer has nothing of ours only where no bottle of it ever was."""
-        _, lacking = reach(self._runner, self._environment)
         try:
-            if lacking is not None:
-                raise BottleError(lacking.fault)
             return ask()
         except BottleError as error:
             if not has_bottles(state):
@@ -151,50 +169,53 @@ class DockerBackend(BottleBackend):
 
         home = Home(state.parent)
         known = frozenset(list_slugs(home))
-        return self._asked(state, lambda: observe_remains(self._runner, home_id(home.root), known))
+        return self._asked(state, lambda: observe_remains(self._engine, home_id(home.root), known))
 
     def clean(self, remains: Sequence[Remain]) -> None:
         from claude_bottle.backend.docker.cleanup import remove_remains
 
-        remove_remains(self._runner, remains)
+        remove_remains(self._engine, remains)
 
     def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.docker.files import take_out
 
         names = _names(metadata.slug, paths)
-        source = f"{names.agent}:/home/node/{_TRANSCRIPTS}"
-        done = self._runner.run(docker("cp", source, "-", limit=_TRANSCRIPT_BYTES))
-        if done.status == 0:
-            take_out(done.stdout, paths.home / _TRANSCRIPTS)
-        elif b"Could not find" not in done.stderr and b"No such container" not in done.stderr:
-            raise BottleError(f"the transcript cannot be copied: {done.complaint}")
+        found = self._copied(names.agent, f"{NODE_HOME}/{_TRANSCRIPTS}", "the transcript")
+        if found is not None:
+            take_out(found, paths.home / _TRANSCRIPTS)
         self.gather_logs(metadata, paths)
 
     def gather_logs(self, metadata: Metadata, paths: BottlePaths) -> None:
-        from claude_bottle.backend.docker.argv import BUNDLE_LOG
+        from claude_bottle.backend.docker.bodies import BUNDLE_LOG
         from claude_bottle.backend.docker.files import take_out
 
         if self._facts.local:
             return
-        names = _names(metadata.slug, paths)
-        logs = self._runner.run(docker("cp", f"{names.sidecars}:{BUNDLE_LOG}", "-"))
-        if logs.status == 0:
-            take_out(logs.stdout, paths.logs)
-        elif not self._facts.fault and b"No such container" not in logs.stderr:
-            raise BottleError(f"the logs cannot be copied: {logs.complaint}")
+        logs = self._copied(_names(metadata.slug, paths).sidecars, BUNDLE_LOG, "the logs")
+        if logs is not None:
+            take_out(logs, paths.logs)
+
+    def _copied(self, container: str, folder: str, what: str) -> bytes | None:
+        """The folder as a stream; None where there is none, or no container."""
+        path, query = f"/containers/{container}/archive", {"path": folder}
+        try:
+            return self._engine.ask("GET", path, query=query, limit=_TRANSCRIPT_BYTES, timeout=_COPY_SECONDS)
+        except EngineError as error:
+            if error.status == _NOT_THERE:
+                return None
+            raise BottleError(f"{what} cannot be copied: {error.message}") from error
 
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
-        from claude_bottle.backend.docker.launch import remove_containers
+        from claude_bottle.backend.docker.remove import remove_containers
 
         names = _names(metadata.slug, paths)
-        found = containers(self._runner, names.home_id, names.slug)
-        remove_containers(self._runner, [item.name for item in found])
+        found = containers(self._engine, names.home_id, names.slug)
+        remove_containers(self._engine, [item.name for item in found])
 
     def forget(self, metadata: Metadata, paths: BottlePaths) -> None:
-        names = _names(metadata.slug, paths)
-        done = self._runner.run(docker("volume", "rm", "--force", *names.volumes))
-        if done.status != 0:
-            raise BottleError(f"the volumes of {names.slug} cannot be removed: {done.complaint}")
+        from claude_bottle.backend.docker.remove import remove_volumes
+
+        remove_volumes(self._engine, _names(metadata.slug, paths).volumes)
 
 
 def _names(slug: str, paths: BottlePaths) -> Names:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
-from claude_bottle.backend.docker import argv as lines
-from claude_bottle.backend.docker.argv import OPT, Names
+from claude_bottle.backend.docker.bodies import Names, inside, probe
 from claude_bottle.backend.docker.engine import VARIABLES
 from claude_bottle.backend.python import PACKAGE_ROOT, python_argv
-from claude_bottle.proc import Command, Result, Runner
+from claude_bottle.proc import Result
 
 if TYPE_CHECKING:
+    from claude_bottle.backend.docker.api import Engine
+    from claude_bottle.backend.docker.enter import Entry
     from claude_bottle.backend.docker.launch import Launching
 
 
@@ -21,19 +23,21 @@ class DockerBottle(Bottle):
 
     variables = VARIABLES
 
-    def __init__(self, names: Names, runner: Runner, launching: Launching | None = None) -> None:
+    def __init__(self, names: Names, engine: Engine, launching: Launching | None = None) -> None:
         self.slug = names.slug
         self._names = names
-        self._runner = runner
+        self._engine = engine
         self._launching = launching
 
     def command(self, argv: list[str], *, tty: bool, directory: str = WORKSPACE) -> list[str]:
-        from claude_bottle.backend.terminal import facts
-
-        variables = facts(os.environ).items() if tty else ()
-        transport = lines.enter(self._names.agent, argv, variables, tty=tty, directory=directory)
         options = ["-t", "--"] if tty else ["--"]
-        return python_argv("backend.remote.outside", PACKAGE_ROOT, *options, *transport)
+        framed = _framed(argv, tty, directory)
+        return python_argv("backend.docker.enter", PACKAGE_ROOT, *options, self._names.agent, *framed)
+
+    def carry(self, argv: list[str], *, tty: bool, directory: str = WORKSPACE) -> int:
+        from claude_bottle.backend.docker.enter import carry
+
+        return carry(self._engine, self._names.agent, _framed(argv, tty, directory), terminal=tty)
 
     def exec(
         self,
@@ -44,14 +48,24 @@ class DockerBottle(Bottle):
         directory: str = WORKSPACE,
         limit: int = 64 << 20,
     ) -> Result:
-        framed = tuple(self.command(argv, tty=False, directory=directory))
-        return self._runner.run(
-            Command(framed, stdin=stdin, timeout=timeout, limit=limit, keep=self.variables)
-        )
+        return self._gathered(self._entry(_framed(argv, False, directory)), stdin, timeout, limit)
 
     def probe(self, questions: bytes, timeout: float) -> Result:
-        program = python_argv("backend.probe", f"{OPT}/lib", interpreter="/usr/bin/python3")
-        return self.exec(program, stdin=questions, timeout=timeout, directory="/")
+        waiting = self._launching.take_probe() if self._launching is not None else None
+        return self._gathered(waiting or self._entry(probe()), questions, timeout, 1 << 20)
+
+    def _entry(self, framed: list[str]) -> Entry:
+        from claude_bottle.backend.docker.enter import Entry
+
+        return Entry(self._engine, self._names.agent, framed)
+
+    def _gathered(self, entry: Entry, stdin: bytes, timeout: float, limit: int) -> Result:
+        from claude_bottle.backend.remote.collect import collect
+
+        with closing(entry):
+            entry.sock.setblocking(False)
+            done = collect(entry.sock, entry.unwrap, entry.unwrap(b""), stdin, timeout, limit)
+            return done._replace(stderr=done.stderr + entry.words)
 
     def keep(self) -> None:
         if self._launching is not None:
@@ -59,10 +73,18 @@ class DockerBottle(Bottle):
             self._launching = None
 
     def stop(self) -> None:
-        from claude_bottle.backend.docker.launch import remove_containers
+        from claude_bottle.backend.docker.remove import remove_containers
 
         if self._launching is not None:
             self._launching.abandon()
             self._launching = None
             return
-        remove_containers(self._runner, [self._names.agent, self._names.sidecars])
+        remove_containers(self._engine, [self._names.agent, self._names.sidecars])
+
+
+def _framed(argv: list[str], tty: bool, directory: str) -> list[str]:
+    if not tty:
+        return inside(argv, (), tty=False, directory=directory)
+    from claude_bottle.backend.terminal import facts
+
+    return inside(argv, facts(os.environ).items(), tty=True, directory=directory)

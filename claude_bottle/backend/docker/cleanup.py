@@ -6,20 +6,25 @@ Rule: a container belongs to a bottle that runs, or it goes; a volume belongs to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from claude_bottle.backend.base import Remain
-from claude_bottle.backend.docker.argv import LABEL
-from claude_bottle.backend.docker.engine import docker
+from claude_bottle.backend.docker.api import parsed
+from claude_bottle.backend.docker.bodies import LABEL
 from claude_bottle.backend.docker.enumerate import Container, containers, is_whole
-from claude_bottle.backend.docker.launch import remove_containers
+from claude_bottle.backend.docker.remove import remove_containers, remove_volumes
 from claude_bottle.errors import BottleError
-from claude_bottle.proc import Runner
 from claude_bottle.state.paths import is_slug
 
+if TYPE_CHECKING:
+    from claude_bottle.backend.docker.api import Engine
 
-def observe_remains(runner: Runner, home: str, known: frozenset[str]) -> list[Remain]:
+_SECONDS = 10.0
+
+
+def observe_remains(engine: Engine, home: str, known: frozenset[str]) -> list[Remain]:
     """`known` are the slugs that have a state folder. Raises BottleError."""
-    return judge(containers(runner, home), _volumes(runner, home), known)
+    return judge(containers(engine, home), _volumes(engine, home), known)
 
 
 def judge(
@@ -39,27 +44,19 @@ def judge(
     return remains
 
 
-def _volumes(runner: Runner, home: str) -> list[tuple[str, str]]:
-    form = f'{{{{.Name}}}}\t{{{{.Label "{LABEL}.slug"}}}}'
-    question = docker("volume", "ls", "--filter", f"label={LABEL}.home={home}", "--format", form, timeout=10)
-    done = runner.run(question)
-    if done.status != 0:
-        raise BottleError(f"the engine does not say which volumes it has: {done.complaint}")
-    found = []
-    for line in done.text.splitlines():
-        name, _, slug = line.partition("\t")
-        if not is_slug(slug) or not name.startswith(f"claude-bottle-{slug}"):
-            raise BottleError("the engine lists volumes in a form that is not known")
-        found.append((name, slug))
+def _volumes(engine: Engine, home: str) -> list[tuple[str, str]]:
+    query = {"filters": {"label": [f"{LABEL}.home={home}"]}}
+    try:
+        listed = parsed(engine.ask("GET", "/volumes", query=query, timeout=_SECONDS))["Volumes"] or []
+        found = [(item["Name"], item["Labels"][f"{LABEL}.slug"]) for item in listed]
+        if not all(is_slug(slug) and name.startswith(f"claude-bottle-{slug}") for name, slug in found):
+            raise ValueError(found)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise BottleError("the engine lists volumes in a form that is not known") from error
     return found
 
 
-def remove_remains(runner: Runner, remains: Sequence[Remain]) -> None:
+def remove_remains(engine: Engine, remains: Sequence[Remain]) -> None:
     """Containers first: they hold the volumes. Raises BottleError."""
-    remove_containers(runner, [item.name for item in remains if item.kind == "container"])
-    volumes = [item.name for item in remains if item.kind == "volume"]
-    if not volumes:
-        return
-    done = runner.run(docker("volume", "rm", "--force", *volumes))
-    if done.status != 0:
-        raise BottleError(f"volumes cannot be removed: {done.complaint}")
+    remove_containers(engine, [item.name for item in remains if item.kind == "container"])
+    remove_volumes(engine, [item.name for item in remains if item.kind == "volume"])

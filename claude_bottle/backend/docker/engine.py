@@ -1,4 +1,4 @@
-"""What there is to know of the engine: asked of it once, then judged. Only `observe` runs anything.
+"""What there is to know of the engine: asked of it once, then judged. Only `observe` and `find` run anything.
 
 Invariant: an engine of which something needed cannot be learnt is not fit.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from claude_bottle.backend.base import Readiness
+from claude_bottle.backend.docker.api import SystemEngine, dial, parsed
 from claude_bottle.errors import BottleError
-from claude_bottle.proc import Command, Runner, find_program
+from claude_bottle.proc import Command, Runner, environment_for, find_program
 from claude_bottle.text import shown
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.docker.api import Engine
 
 # What the engine's client reads of the operator's environment.
 VARIABLES = (
@@ -25,6 +29,7 @@ _OLDEST = (20, 10)
 _SECONDS = 10.0
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 _DEFAULT_ENDPOINT = "unix:///var/run/docker.sock"
+_START_IT = "start Docker (its service, or Docker Desktop); `docker info` must work for you"
 
 
 class EngineFacts(NamedTuple):
@@ -44,70 +49,52 @@ class EngineFacts(NamedTuple):
     hint: str | None = None
 
 
-def docker(*arguments: str, stdin: bytes = b"", timeout: float = 60.0, limit: int = 64 << 20) -> Command:
-    return Command(("docker", *arguments), stdin=stdin, timeout=timeout, limit=limit, keep=VARIABLES)
+_PODMAN = EngineFacts(
+    fault="this docker is podman, with which bottles have not been proved",
+    hint="use Docker's engine, or --backend bubblewrap",
+)
 
 
-def observe(runner: Runner, environment: Mapping[str, str]) -> EngineFacts:
-    endpoint, lacking = reach(runner, environment)
-    if lacking is not None:
-        return lacking
+def docker(*arguments: str, stdin: bytes = b"", timeout: float = 60.0) -> Command:
+    """The engine's client, for what the engine itself cannot do: contexts, and builds."""
+    return Command(("docker", *arguments), stdin=stdin, timeout=timeout, keep=VARIABLES)
+
+
+def find(runner: Runner, environment: Mapping[str, str]) -> tuple[str, SystemEngine]:
+    """Where the engine is, and the way to it; it is not asked yet. Raises BottleError."""
+    endpoint = _endpoint(runner, environment)
+    return endpoint, SystemEngine(partial(dial, endpoint, environment_for(docker(), environment)))
+
+
+def observe(engine: SystemEngine, endpoint: str) -> EngineFacts:
+    """Asks it."""
     try:
-        done = runner.run(docker("info", "--format", "{{json .}}", timeout=_SECONDS))
-        info = json.loads(done.stdout) if done.status == 0 else {}
-    except (BottleError, ValueError, RecursionError) as error:
-        return _unasked(error)
-    if not isinstance(info, dict) or done.status != 0 or not info.get("ServerVersion"):
-        return _no_engine(done.complaint, info)
-    try:
-        return facts_from(info, endpoint, os.uname().nodename)
-    except (TypeError, ValueError) as error:
+        if "libpod-api-version" in engine.ping():
+            return _PODMAN
+        return facts_from(_info(engine), endpoint, os.uname().nodename)
+    except BottleError as error:
+        return EngineFacts(fault=error.message, hint=_START_IT)
+    except (TypeError, ValueError, AttributeError) as error:
         return EngineFacts(fault=f"the engine describes itself in a form that is not known: {error}")
 
 
-def reach(runner: Runner, environment: Mapping[str, str]) -> tuple[str, EngineFacts | None]:
-    """Where the engine is, and what is lacking to ask it; learnt without asking."""
+def _info(engine: Engine) -> Mapping[str, Any]:
+    info = parsed(engine.ask("GET", "/info", timeout=_SECONDS))
+    if not isinstance(info, dict):
+        raise TypeError("no object")
+    return info
+
+
+def without_client(runner: Runner, environment: Mapping[str, str]) -> EngineFacts | None:
+    """Why the engine's client, which builds images, is of no use; None where it may be."""
     if find_program("docker", environment.get("PATH")) is None:
         hint = "install Docker, or use --backend bubblewrap"
-        return "", EngineFacts(fault="docker is not installed", hint=hint)
+        return EngineFacts(fault="docker is not installed", hint=hint)
     try:
-        endpoint = _endpoint(runner, environment)
+        version = runner.run(docker("--version", timeout=_SECONDS)).text
     except BottleError as error:
-        return "", _unasked(error)
-    reason = _silent(endpoint)
-    return endpoint, None if reason is None else _no_engine(reason, {})
-
-
-def _unasked(error: Exception) -> EngineFacts:
-    return EngineFacts(fault=f"the engine cannot be asked: {shown(str(error))}")
-
-
-def _silent(endpoint: str) -> str | None:
-    """Why nothing listens on a local socket, which is learnt at once; None where something may."""
-    scheme, _, path = endpoint.partition("://")
-    if scheme != "unix":
-        return None
-    with socket.socket(socket.AF_UNIX) as trial:
-        trial.settimeout(_SECONDS)
-        try:
-            trial.connect(path)
-        except OSError as error:
-            return f"{path}: {error.strerror or error}"
-    return None
-
-
-def _no_engine(complaint: str, info: object) -> EngineFacts:
-    if isinstance(info, dict) and "host" in info and "version" in info:
-        return EngineFacts(
-            fault="this docker is podman, with which bottles have not been proved",
-            hint="use Docker's engine, or --backend bubblewrap",
-        )
-    errors = info.get("ServerErrors") if isinstance(info, dict) else None
-    reason = str(errors[0]) if isinstance(errors, list) and errors else complaint
-    return EngineFacts(
-        fault=f"the engine does not answer: {shown(reason)}",
-        hint="start Docker (its service, or Docker Desktop); `docker info` must work for you",
-    )
+        return EngineFacts(fault=f"docker cannot be run: {error.message}")
+    return _PODMAN if "podman" in version.lower() else None
 
 
 def _endpoint(runner: Runner, environment: Mapping[str, str]) -> str:
@@ -123,7 +110,9 @@ def _endpoint(runner: Runner, environment: Mapping[str, str]) -> str:
     if chosen in ("", "default"):
         return _DEFAULT_ENDPOINT
     done = runner.run(docker("context", "inspect", chosen, "--format", "{{.Endpoints.docker.Host}}"))
-    return done.text.strip() if done.status == 0 else ""
+    if done.status != 0:
+        raise BottleError(f"the context {shown(chosen)} cannot be read: {done.complaint}")
+    return done.text.strip()
 
 
 def _current_context(path: str) -> str:
@@ -138,7 +127,7 @@ def _current_context(path: str) -> str:
 
 
 def facts_from(info: Mapping[str, Any], endpoint: str, hostname: str) -> EngineFacts:
-    """Pure. `info` is what `docker info` says."""
+    """Pure. `info` is what the engine says of itself."""
     options = [str(option) for option in info.get("SecurityOptions") or ()]
     rootless = any("rootless" in option for option in options)
     remapped = any("userns" in option for option in options)

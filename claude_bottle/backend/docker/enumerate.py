@@ -6,22 +6,22 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from claude_bottle.backend.base import ActiveAgent
-from claude_bottle.backend.docker.argv import LABEL
-from claude_bottle.backend.docker.engine import docker
+from claude_bottle.backend.docker.api import parsed
+from claude_bottle.backend.docker.bodies import LABEL
 from claude_bottle.errors import BottleError
-from claude_bottle.proc import Command, Runner
 from claude_bottle.state.paths import Home, is_slug
 from claude_bottle.state.store import Broken, read, read_all
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.docker.api import Engine
 
 NAME = "docker"
 _NAME = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)  # as the engine gives it
 _SERVICES = ("egress", "firewall")
-_FORMAT = (
-    "\t".join(f'{{{{.Label "{LABEL}.{key}"}}}}' for key in ("slug", "role")) + "\t{{.State}}\t{{.Names}}"
-)
+_SECONDS = 10.0
 
 
 class Container(NamedTuple):
@@ -40,29 +40,28 @@ def home_id(root: Path) -> str:
     return hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
-def query(home: str, slug: str | None = None) -> Command:
-    filters = ["--filter", f"label={LABEL}.home={home}"]
-    filters += ["--filter", f"label={LABEL}.slug={slug}"] if slug else []
-    return docker("ps", "--all", *filters, "--format", _FORMAT, timeout=10)
+def containers(engine: Engine, home: str, slug: str | None = None) -> tuple[Container, ...]:
+    """One question for all of them. Raises EngineError where the engine does not answer."""
+    labels = [f"{LABEL}.home={home}", *([f"{LABEL}.slug={slug}"] if slug else [])]
+    query = {"all": "1", "filters": {"label": labels}}
+    return parse(parsed(engine.ask("GET", "/containers/json", query=query, timeout=_SECONDS)))
 
 
-def parse(text: str) -> tuple[Container, ...]:
-    """Raises BottleError for what the engine's client has never said."""
-    found = []
-    for line in text.splitlines():
-        fields = line.split("\t")
-        if len(fields) != 4 or not is_slug(fields[0]) or not _NAME.fullmatch(fields[3]):
-            raise BottleError("the engine lists containers in a form that is not known")
-        found.append(Container(*fields))
-    return tuple(found)
+def parse(listed: Any) -> tuple[Container, ...]:
+    """Raises BottleError for what no engine says."""
+    try:
+        return tuple(_container(item["Labels"], item["State"], item["Names"]) for item in listed)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise BottleError("the engine lists containers in a form that is not known") from error
 
 
-def containers(runner: Runner, home: str, slug: str | None = None) -> tuple[Container, ...]:
-    """Raises BottleError where the engine does not answer."""
-    done = runner.run(query(home, slug))
-    if done.status != 0:
-        raise BottleError(f"the engine does not answer: {done.complaint}")
-    return parse(done.text)
+def _container(labels: dict[str, str], state: str, names: list[str]) -> Container:
+    slug, role = labels[f"{LABEL}.slug"], labels[f"{LABEL}.role"]
+    own = [name for name in names if name.count("/") == 1]  # others are what linked containers call it
+    name = "".join(own).removeprefix("/")
+    if len(own) != 1 or not is_slug(slug) or not _NAME.fullmatch(name) or not isinstance(state, str):
+        raise ValueError(name)
+    return Container(slug, str(role), state, name)
 
 
 def is_whole(found: Iterable[Container]) -> bool:
@@ -70,10 +69,10 @@ def is_whole(found: Iterable[Container]) -> bool:
     return {"agent", "sidecars"} <= {item.role for item in found if item.runs}
 
 
-def active_agents(runner: Runner, state: Path) -> list[ActiveAgent]:
+def active_agents(engine: Engine, state: Path) -> list[ActiveAgent]:
     home = Home(state.parent)
     by_slug: dict[str, list[Container]] = {}
-    for item in containers(runner, home_id(home.root)):
+    for item in containers(engine, home_id(home.root)):
         by_slug.setdefault(item.slug, []).append(item)
     return [row for slug, found in by_slug.items() if (row := _row(home, slug, found))]
 

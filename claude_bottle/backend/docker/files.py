@@ -9,12 +9,15 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from claude_bottle.errors import BottleError
-from claude_bottle.text import shown
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.docker.api import Engine
 
 _MAX_FILES, _MAX_BYTES, _MAX_DEPTH = 4000, 512 << 20, 12
 
@@ -38,52 +41,36 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def pour(argv: Sequence[str], environment: Mapping[str, str], trees: Iterable[Tree], what: str) -> None:
-    """Feeds `trees` to a program that unpacks them. Raises BottleError with its last words."""
-    import subprocess
-    import tempfile
-
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=words, stderr=words, env=dict(environment)
-        )
-        with process:
-            assert process.stdin is not None
-            try:
-                with process.stdin, tarfile.open(mode="w|", fileobj=process.stdin) as tar:
-                    for tree in trees:
-                        tar.add(tree.source, tree.name, filter=_public if tree.public else _plain)
-                whole = True
-            except BrokenPipeError:
-                whole = False  # it has ended, and says why
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode != 0:
-            words.seek(0)
-            lines = words.read().decode(errors="replace").strip().splitlines()
-            raise BottleError(f"{what}: {shown(lines[-1]) if lines else process.returncode}")
-        if not whole:
-            raise BottleError(f"{what}: it ended before it had read all")
+def put(engine: Engine, container: str, target: str, trees: Iterable[Tree], owner: int) -> None:
+    """Unpacks `trees` below a folder of a volume of the container's, as `owner`'s. Raises BottleError."""
+    engine.send(f"/containers/{container}/archive", partial(pour, trees, owner), query={"path": target})
 
 
-def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Nobody's in particular, and nothing but files, folders and links."""
+def pour(trees: Iterable[Tree], owner: int, write: Callable[[bytes], object]) -> None:
+    """Raises OSError where a file cannot be read."""
+    with tarfile.open(mode="w|", fileobj=cast("IO[bytes]", _Sink(write))) as tar:
+        for tree in trees:
+            tar.add(tree.source, tree.name, filter=partial(_plain, owner, tree.public))
+
+
+class _Sink(NamedTuple):
+    write: Callable[[bytes], object]
+
+
+def _plain(owner: int, public: bool, entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Nothing but files, folders and links."""
     if not (entry.isfile() or entry.isdir() or entry.issym() or entry.islnk()):
         return None
-    entry.uid = entry.gid = 0
+    entry.uid = entry.gid = owner
     entry.uname = entry.gname = ""
     entry.mode &= 0o777
+    if public:
+        entry.mode |= 0o555 if entry.isdir() else 0o444
     return entry
 
 
-def _public(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    entry.mode |= 0o555 if entry.isdir() else 0o444
-    return _plain(entry)
-
-
 def take_out(stream: bytes, below: Path) -> None:
-    """Unpacks what `docker cp` made of a folder; its own name is dropped. Raises BottleError, OSError."""
+    """Unpacks what the engine made of a folder; its own name is dropped. Raises BottleError, OSError."""
     files = total = 0
     try:
         with tarfile.open(mode="r:", fileobj=io.BytesIO(stream)) as tar:

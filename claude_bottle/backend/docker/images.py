@@ -16,16 +16,20 @@ import tarfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import claude_bottle
 from claude_bottle.backend.base import Progress
 from claude_bottle.backend.beside import Beside
+from claude_bottle.backend.docker.api import EngineError
 from claude_bottle.backend.docker.engine import docker
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BottleError, NotFoundError
-from claude_bottle.proc import Runner, environment_for
+from claude_bottle.proc import environment_for
 from claude_bottle.text import shown
+
+if TYPE_CHECKING:
+    from claude_bottle.backend.docker.api import Engine
 
 DEFAULT_BASE = "debian:bookworm-slim"
 LOCAL_BASE = "claude-bottle/base:bookworm"  # what script/base-image makes
@@ -44,6 +48,9 @@ _AGENT_LIB = (
 )
 _ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
 _LAST_LINES = 12
+_NO_SUCH_IMAGE = 404
+_NO_ROOM = "no space left on device"
+_TALK = ("DEPRECATED:", "Install the buildx", "https://docs.docker.com/go/buildx", "Sending build context")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP = re.compile(r"Step \d+/\d+ : |#\d+ \[")  # as the engine's old builder says it, and as BuildKit does
 
@@ -66,7 +73,7 @@ class Recipe(NamedTuple):
         return f"claude-bottle/{self.name}:{found.hexdigest()[:16]}"
 
 
-def agent_recipe(base: str, claude: Path, packages: Iterable[str], uid: int) -> Recipe:
+def agent_recipe(base: str, claude: Path, packages: Iterable[str], uid: int, machine: str) -> Recipe:
     wanted = (*_AGENT_PACKAGES, *packages)
     return Recipe(
         "agent",
@@ -75,6 +82,7 @@ def agent_recipe(base: str, claude: Path, packages: Iterable[str], uid: int) -> 
         (
             ("anchor", (_RECIPES / "anchor").read_bytes(), 0o755),
             ("claude", claude, 0o755),
+            ("filter.bpf", compile_filter(machine), 0o644),
             *_library(_AGENT_LIB),
         ),
     )
@@ -147,20 +155,19 @@ def check_machine(program: Path, machine: str) -> None:
         )
 
 
-def missing(runner: Runner, tags: Iterable[str]) -> tuple[str, ...]:
-    """Those that the engine does not have. Raises BottleError where it does not say."""
-    wanted = tuple(dict.fromkeys(tags))
-    done = runner.run(docker("image", "inspect", "--format", "{{json .RepoTags}}", *wanted))
-    complaints = [line for line in done.stderr.splitlines() if line.strip()]
-    known = done.status == 0 or (complaints and all(b"No such image" in line for line in complaints))
+def missing(engine: Engine, tags: Iterable[str]) -> tuple[str, ...]:
+    """Those that the engine does not have. Raises EngineError where it does not say."""
+    return tuple(tag for tag in dict.fromkeys(tags) if not _is_there(engine, tag))
+
+
+def _is_there(engine: Engine, tag: str) -> bool:
     try:
-        listed = [json.loads(line) for line in done.text.splitlines() if line.strip()]
-    except ValueError:
-        known = False
-    if not known or not all(isinstance(tags, list) for tags in listed):
-        raise BottleError(f"the engine does not say which images it has: {done.complaint}")
-    there = {tag for tags in listed for tag in tags}
-    return tuple(tag for tag in wanted if tag not in there)
+        engine.ask("GET", f"/images/{tag}/json")
+    except EngineError as error:
+        if error.status != _NO_SUCH_IMAGE:
+            raise
+        return False
+    return True
 
 
 def build(runner_environment: Mapping[str, str], recipe: Recipe, tag: str, progress: Progress) -> None:
@@ -182,7 +189,13 @@ def build(runner_environment: Mapping[str, str], recipe: Recipe, tag: str, progr
         lines = _watch(process.stdout, recipe.name, progress)
         whole = feeding.wait()
     if process.returncode != 0 or not whole:
-        raise BottleError(f"the image {recipe.name} cannot be built: {lines[-1]}", "\n".join(lines[:-1]))
+        raise BottleError(f"the image {recipe.name} cannot be built: {lines[-1]}", _advice(lines))
+
+
+def _advice(lines: list[str]) -> str:
+    if _NO_ROOM in lines[-1]:
+        return "the engine's disk is full: make room (docker system df says what it holds), then start again"
+    return "\n".join(line for line in lines[:-1] if not line.startswith(_TALK))
 
 
 def _feed(process: subprocess.Popen[bytes], recipe: Recipe) -> bool:

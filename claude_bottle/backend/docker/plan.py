@@ -18,14 +18,14 @@ from claude_bottle.backend.base import (
     BottleRequest,
     Grant,
 )
-from claude_bottle.backend.docker import argv
-from claude_bottle.backend.docker.argv import BUNDLE_FOLDER, BUNDLE_LOG, Names, Share
+from claude_bottle.backend.docker import bodies
+from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, Body, Names, Share
 from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.files import Tree
 from claude_bottle.errors import UsageError
 from claude_bottle.policy.model import Policy
 
-# The engine's client may be set up to hand proxies to every container; here they are ours or none.
+# An image may bring proxies of its own; here they are ours or none.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXY_NAMES = (*_PROXIES, *(name.lower() for name in _PROXIES))
 _KEEPER_UID = 900
@@ -73,25 +73,20 @@ class DockerPlan(NamedTuple):
             notes.append("no disk limit: the engine's volumes have none")
         return tuple(notes)
 
-    @property
-    def agent_image_user(self) -> str:
-        return f"{self.uid}:{self.uid}"
-
-    def run_agent(self, seccomp: str) -> list[str]:
+    def agent_body(self, filter_text: str) -> Body:
         ours = dict(self.request.environment)
-        environment = (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items())
-        return argv.run_agent(
+        return bodies.agent(
             self.names,
             self.agent_image,
-            seccomp,
+            filter_text,
             _limits(self.request, self.facts),
             self.shares,
             (grant.target for grant in self.copies),
-            environment,
+            (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items()),
             self.request.limits.wall_time,
         )
 
-    def run_sidecars(self) -> list[str]:
+    def sidecars_body(self) -> Body:
         paths = self.request.paths
         shares = (
             Share(str(paths.run / "egress"), BUNDLE_FOLDER, writable=True),
@@ -99,7 +94,8 @@ class DockerPlan(NamedTuple):
         )
         user = f"{self.bundle_uid}:{_KEEPER_UID}"
         own = shares if self.facts.local else ()
-        return argv.run_sidecars(self.names, self.bundle_image, user, self.network, own, PROXY_NAMES)
+        no_proxies = ((name, "") for name in PROXY_NAMES)
+        return bodies.sidecars(self.names, self.bundle_image, user, self.network, own, no_proxies)
 
     def trees(self) -> list[Tree]:
         """The folders that become the bottle's own; below its home, as they are named there."""
@@ -190,10 +186,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _limits(request: BottleRequest, facts: EngineFacts) -> list[str]:
+def _limits(request: BottleRequest, facts: EngineFacts) -> dict[str, int]:
     limits = request.limits
     if not facts.limits:
-        return []
-    words = ["--pids-limit", str(limits.pids or _PROCESSES)]
-    words += ["--memory", str(limits.memory), "--memory-swap", str(limits.memory)] if limits.memory else []
-    return [*words, "--cpus", f"{limits.cpus:g}"] if limits.cpus else words
+        return {}
+    found = {"PidsLimit": limits.pids or _PROCESSES}
+    found |= {"Memory": limits.memory, "MemorySwap": limits.memory} if limits.memory else {}
+    return found | ({"NanoCpus": round(limits.cpus * 10**9)} if limits.cpus else {})

@@ -5,8 +5,9 @@ up. 2. When the caller is gone, which the end of standard input says, the progra
 the program does or leaves undone keeps a signal from reaching it: nothing here ever blocks. 4. Its status is
 told after all that it had written.
 
-Arguments: [-t] [-w DIRECTORY] [-e FILE] [-v NAME=VALUE]... -- ARGV; FILE holds more variables, each ended by
-a zero byte. Somebody waits for each start, so this loads little.
+Arguments: [-t] [-w DIRECTORY] [-s FILTER] [-e FILE] [-v NAME=VALUE]... -- ARGV; FILE holds more variables,
+each ended by a zero byte; the program cannot shed FILTER, a compiled seccomp program. Somebody waits for each
+start, so this loads little.
 """
 
 from __future__ import annotations
@@ -202,7 +203,14 @@ def _status(process: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def launch(argv: list[str], directory: str, environment: dict[bytes, bytes], *, terminal: bool) -> Program:
+def launch(
+    argv: list[str],
+    directory: str,
+    environment: dict[bytes, bytes],
+    *,
+    terminal: bool,
+    filter_program: bytes = b"",
+) -> Program:
     """Raises OSError."""
     if terminal:
         from claude_bottle.backend.terminal import open_terminal
@@ -215,7 +223,8 @@ def launch(argv: list[str], directory: str, environment: dict[bytes, bytes], *, 
     process = os.fork()
     if process == 0:
         try:
-            _become(argv, directory, environment, stdio, terminal=terminal)
+            _attach(stdio, terminal=terminal)
+            _become(argv, directory, environment, filter_program)
         finally:
             os._exit(FAILED)
     for descriptor in set(stdio):
@@ -223,14 +232,7 @@ def launch(argv: list[str], directory: str, environment: dict[bytes, bytes], *, 
     return Program(process, sink, outputs, terminal=terminal)
 
 
-def _become(
-    argv: list[str],
-    directory: str,
-    environment: dict[bytes, bytes],
-    stdio: tuple[int, int, int],
-    *,
-    terminal: bool,
-) -> NoReturn:
+def _attach(stdio: tuple[int, int, int], *, terminal: bool) -> None:
     linux.die_with_parent()
     os.setsid()
     for target, descriptor in enumerate(stdio):
@@ -239,11 +241,19 @@ def _become(
         from claude_bottle.backend.terminal import take_as_controlling
 
         take_as_controlling(0)
+
+
+def _become(
+    argv: list[str], directory: str, environment: dict[bytes, bytes], filter_program: bytes
+) -> NoReturn:
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and what is ignored stays so
         signal.signal(ignored, signal.SIG_DFL)
     os.umask(0o022)
     at = directory
     try:
+        if filter_program:
+            linux.no_new_privileges()
+            linux.install_seccomp(filter_program)
         os.chdir(directory)
         at = argv[0]
         os.execvpe(argv[0], argv, environment)
@@ -268,6 +278,15 @@ def read_variables(path: str) -> dict[bytes, bytes]:
     return dict(map(_variable, content.split(b"\0")[:-1]))
 
 
+def read_filter(path: str) -> bytes:
+    """Raises OSError, ValueError."""
+    with open(path, "rb") as file:
+        program = file.read()
+    if not program or len(program) % 8:
+        raise ValueError(f"{path} is no compiled filter")
+    return program
+
+
 def _variable(text: bytes) -> tuple[bytes, bytes]:
     name, equals, value = text.partition(b"=")
     if not name or not equals:
@@ -276,13 +295,15 @@ def _variable(text: bytes) -> tuple[bytes, bytes]:
 
 
 def main(arguments: list[str]) -> int:
-    terminal, directory, environment = False, "/", dict(os.environb)
+    terminal, directory, environment, filter_program = False, "/", dict(os.environb), b""
     words = iter(arguments)
     for word in words:
         if word == "-t":
             terminal = True
         elif word == "-w":
             directory = next(words)
+        elif word == "-s":
+            filter_program = read_filter(next(words))
         elif word == "-e":
             environment |= read_variables(next(words))
         elif word == "-v":
@@ -294,7 +315,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"unknown option {word}")
     linux.set_dumpable(False)
     linux.forget_arguments("claude-bottle")  # or whoever looks for the program finds this as well
-    return serve(launch(list(words), directory, environment, terminal=terminal))
+    program = launch(list(words), directory, environment, terminal=terminal, filter_program=filter_program)
+    return serve(program)
 
 
 def start(arguments: list[str]) -> NoReturn:

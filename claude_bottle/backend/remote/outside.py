@@ -1,9 +1,9 @@
 """Runs a program elsewhere as if it were here: its input, outputs, signals, terminal and status are our own.
 
-Theory. A transport, any command that carries bytes both ways, runs `remote.inside` at the other end; frames
-go through it (see `frames`). Rules. 1. What comes back is hostile: a byte out of place ends it all with
-status 125. 2. When this process goes, however it goes, the transport's input ends, and the program with it.
-3. A signal is passed on at once, whatever input or output is held up.
+Theory. At the other end of a way, which carries bytes to and fro, `remote.inside` runs; frames go along it
+(see `frames`). Any command may be a way: then this is a program. Rules. 1. What comes back is hostile: a byte
+out of place ends it all with status 125. 2. When this process goes, however it goes, the way ends, and the
+program with it. 3. A signal is passed on at once, whatever input or output is held up.
 
 Arguments: [-t] -- TRANSPORT... Somebody waits for each start, so this loads little.
 """
@@ -34,7 +34,23 @@ from claude_bottle.backend.remote.frames import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn, Protocol
+
+    class Way(Protocol):
+        """Descriptors to write to and to read from; they are two."""
+
+        there: int
+        back: int
+
+        def unwrap(self, data: bytes) -> bytes:
+            """What of the bytes that came are frames. Raises BadFrame."""
+            ...
+
+        def end(self, *, failed: bool) -> None:
+            """`failed`: it ended without a status, and may have to say why."""
+            ...
+
 
 FAILED = 125
 _CHUNK = 32 << 10
@@ -46,11 +62,12 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Call:
-    """One program at the other end of `there` (written) and `back` (read)."""
+    """One program at the other end of a way."""
 
-    def __init__(self, there: int, back: int) -> None:
-        self._there = there
-        self._back = back
+    def __init__(self, way: Way) -> None:
+        self._there = way.there
+        self._back = way.back
+        self._unwrap = way.unwrap
         self._decoder = Decoder(_OUTWARDS)
         self._pending = bytearray()  # frames on their way there
         self._held = {1: bytearray(), 2: bytearray()}  # what this process has still to write
@@ -58,13 +75,14 @@ class Call:
         self._input = True
         self._status: int | None = None
         self._deaf: set[int] = set()
-        os.set_blocking(there, False)
+        os.set_blocking(way.there, False)
 
     def serve(self, wake: int, terminal: bool) -> int | None:
-        """The program's status; None where the transport ended without one. Raises BadFrame."""
+        """The program's status; None where the way ended without one. Raises BadFrame."""
         if terminal:
             self._pending += _window_frame()
-        while True:
+        self._absorb(b"")  # something may have come with the way
+        while self._status is None:
             ready = self._wait(wake)
             if wake in ready:
                 for number in os.read(wake, 64):
@@ -78,11 +96,12 @@ class Call:
                 self._send()
             if 0 in ready:
                 self._read_input()
-            if self._back in ready and not self._hear():
-                for target in (1, 2):
-                    while self._held[target]:
-                        self._deliver(target)
-                return self._status
+            if self._back in ready and not self._absorb(os.read(self._back, _CHUNK)):
+                break
+        for target in (1, 2):
+            while self._held[target]:
+                self._deliver(target)
+        return self._status
 
     def _wait(self, wake: int) -> dict[int, int]:
         events = {wake: select.POLLIN}
@@ -116,9 +135,9 @@ class Call:
             self._pending.clear()
             self._input = False
 
-    def _hear(self) -> bool:
-        data = os.read(self._back, _CHUNK)
-        for kind, payload in self._decoder.feed(data):
+    def _absorb(self, data: bytes) -> bool:
+        """False at the end of the way."""
+        for kind, payload in self._decoder.feed(self._unwrap(data)):
             if self._status is not None:
                 raise BadFrame("something after the end")
             if kind == CREDIT:
@@ -127,7 +146,7 @@ class Call:
                 self._status = min(255, numbers(payload, 1)[0])
             else:
                 self._held[1 if kind == OUT else 2] += payload
-        return bool(data) and self._status is None
+        return bool(data)
 
     def _deliver(self, target: int) -> None:
         """Never waits for long: a terminal or a pipe that is ready takes this much."""
@@ -168,26 +187,44 @@ def _wake_on_signals(terminal: bool) -> int:
     return wake
 
 
-def run(transport: list[str], *, terminal: bool) -> int:
-    """Raises OSError where the transport cannot be started."""
+class Spawned:
+    """A command whose input and output are the way. Raises OSError where it cannot be started."""
+
+    def __init__(self, transport: list[str]) -> None:
+        there, back = os.pipe(), os.pipe()
+        self.there, self.back = there[1], back[0]
+        self._process = os.posix_spawnp(
+            transport[0],
+            transport,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, there[0], 0), (os.POSIX_SPAWN_DUP2, back[1], 1)],
+            setsid=True,  # a Ctrl-C is for the program at the other end, which gets it as a frame
+            setsigdef=(*_FORWARDED, signal.SIGPIPE),
+        )
+        os.close(there[0])
+        os.close(back[1])
+
+    def unwrap(self, data: bytes) -> bytes:
+        return data
+
+    def end(self, *, failed: bool) -> None:
+        if failed:  # it says itself why it cannot go on, and needs a moment for that
+            os.close(self.there)
+            select.select([os.pidfd_open(self._process)], [], [], _LAST_WORDS_SECONDS)
+        os.kill(self._process, signal.SIGKILL)  # there is nothing more to carry
+        os.waitpid(self._process, 0)
+
+
+def run(open_way: Callable[[], Way], *, terminal: bool) -> int:
+    """Raises OSError where there is no way."""
     import contextlib
 
     _open_closed()
     if terminal:
         _window_frame()  # before anything is started, where there is no terminal
-    there, back = os.pipe(), os.pipe()
     wake = _wake_on_signals(terminal)
-    process = os.posix_spawnp(
-        transport[0],
-        transport,
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, there[0], 0), (os.POSIX_SPAWN_DUP2, back[1], 1)],
-        setsid=True,  # a Ctrl-C is for the program at the other end, which gets it as a frame
-        setsigdef=(*_FORWARDED, signal.SIGPIPE),
-    )
-    os.close(there[0])
-    os.close(back[1])
-    call = Call(there[1], back[0])
+    way = open_way()
+    call, status, failed = Call(way), None, False
     with contextlib.ExitStack() as stack:
         if terminal:
             from claude_bottle.backend.terminal import raw
@@ -195,15 +232,10 @@ def run(transport: list[str], *, terminal: bool) -> int:
             stack.enter_context(raw(0))
         try:
             status = call.serve(wake, terminal)
+            failed = status is None
         except BadFrame as error:
-            status = None
             _say(f"the bottle says what it must not: {error}")
-        else:
-            if status is None:  # it says itself why it cannot go on, and needs a moment for that
-                os.close(there[1])
-                select.select([os.pidfd_open(process)], [], [], _LAST_WORDS_SECONDS)
-        os.kill(process, signal.SIGKILL)  # there is nothing more to carry
-    os.waitpid(process, 0)
+        way.end(failed=failed)
     return FAILED if status is None else status
 
 
@@ -214,7 +246,8 @@ def _say(text: str) -> None:
 def start(arguments: list[str]) -> NoReturn:
     terminal = arguments[0] == "-t"
     try:
-        sys.exit(run(arguments[2 if terminal else 1 :], terminal=terminal))
+        transport = arguments[2 if terminal else 1 :]
+        sys.exit(run(lambda: Spawned(transport), terminal=terminal))
     except OSError as error:
         _say(f"cannot enter the bottle: {error}")
     sys.exit(FAILED)

@@ -22,6 +22,7 @@ RUN { id -u node >/dev/null 2>&1 || useradd --non-unique --uid "${UID}" --user-g
     && mkdir -p /etc/ssl/certs && ln -sf /run/claude-bottle/authorities.pem /etc/ssl/certs/ca-certificates.crt \
     && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
 COPY claude anchor /opt/claude-bottle/bin/
+COPY filter.bpf /opt/claude-bottle/
 COPY lib /opt/claude-bottle/lib
 RUN python3 -m compileall -q /opt/claude-bottle/lib
 ENTRYPOINT []

@@ -1,22 +1,30 @@
-"""What is learnt of an engine, and what it is judged by: a doubt is a no, and a dead socket is asked nothing."""
+"""What is learnt of an engine, and what it is judged by: a doubt is a no, and so is an engine that does not answer."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_bottle.backend.docker import engine
-from claude_bottle.backend.docker.argv import Names
-from claude_bottle.backend.docker.engine import docker, facts_from, judge, observe
+from claude_bottle.backend.docker.api import EngineError, SystemEngine
+from claude_bottle.backend.docker.bodies import Names
+from claude_bottle.backend.docker.engine import (
+    EngineFacts,
+    docker,
+    facts_from,
+    find,
+    judge,
+    observe,
+    without_client,
+)
 from claude_bottle.backend.docker.plan import plan_bottle
-from claude_bottle.errors import UsageError
+from claude_bottle.errors import BottleError, UsageError
 from claude_bottle.manifest.model import Limits
-from claude_bottle.proc import Command, Result, TimeOver, environment_for
+from claude_bottle.proc import Command, ProgramMissing, Result, TimeOver, environment_for
+from tests.support.fake_engine import Answer, fake_engine, refuses
 from tests.support.fake_runner import fake_runner, says
 from tests.support.plans import GIB, request
 
@@ -27,12 +35,7 @@ INFO: dict[str, Any] = json.loads("""{
     "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
     "MemoryLimit": true, "PidsLimit": true, "CpuCfsQuota": true
 }""")
-# What clients say where no engine answers: the older with status 0, the newer with status 1.
-REFUSED = "Cannot connect to the Docker daemon at tcp://192.0.2.1:2375. Is the docker daemon running?"
-SILENT_OLD = says(json.dumps({"ServerErrors": [REFUSED], "ClientInfo": {"Debug": False}}))
-SILENT_NEW = says(json.dumps({"ServerVersion": "", "ClientInfo": {}}), status=1, complaint=REFUSED + "\n")
-PODMAN = {"host": {"arch": "amd64", "os": "linux"}, "store": {}, "version": {"Version": "4.3.1"}}
-ASKED = ("docker", "info", "--format", "{{json .}}")
+ASKED: tuple[object, ...] = ("GET", "/info", {}, None)
 
 
 def test_a_fit_engine_of_this_host() -> None:
@@ -107,54 +110,79 @@ def test_a_limit_that_the_engine_would_discard_is_refused() -> None:
             plan_bottle(asked, facts, Names("reviewer-00000", "0"), ("a", "b"), (), 1000)
 
 
+# Asking it
+
+
+def seen(answer: Answer, endpoint: str = UNIX) -> EngineFacts:
+    with fake_engine((ASKED, answer)) as asked:
+        return observe(asked, endpoint)  # type: ignore[arg-type]
+
+
+def test_an_engine_behind_a_socket_of_this_host_is_asked_once() -> None:
+    info = {**INFO, "Name": os.uname().nodename}
+    assert seen(info).local
+    assert judge(seen(info)).ok
+    assert not seen({**INFO, "Name": "there"}).local
+    assert not seen(info, "tcp://127.0.0.1:2375").local
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(refuses(0, "the engine does not answer: refused"), "does not answer", id="refused"),
+        pytest.param(refuses(500, "no"), "no", id="error"),
+        pytest.param(b"json\n", "form that is not known", id="no-json"),
+        pytest.param(b"", "form that is not known", id="nothing"),
+        pytest.param(b"[]", "form that is not known", id="list"),
+        pytest.param(b"null", "form that is not known", id="null"),
+        pytest.param(b"{}", "older than 20.10", id="no-word"),
+        pytest.param(b"[" * 100_000, "form that is not known", id="nested"),
+        pytest.param({**INFO, "SecurityOptions": 7}, "form that is not known", id="odd-options"),
+        pytest.param({**INFO, "Runtimes": 7}, "form that is not known", id="odd-runtimes"),
+        pytest.param({**INFO, "ServerVersion": ["20", "10"]}, "older than 20.10", id="odd-version"),
+    ],
+)
+def test_one_that_does_not_describe_itself_is_not_fit(answer: Answer, reason: str) -> None:
+    readiness = judge(seen(answer))
+    assert not readiness.ok
+    assert reason in readiness.reason
+
+
+def test_one_that_does_not_answer_is_asked_nothing_more_and_there_is_advice() -> None:
+    with fake_engine(headers=EngineError("the engine does not answer: refused")) as asked:
+        readiness = judge(observe(asked, UNIX))  # type: ignore[arg-type]
+    assert (readiness.ok, readiness.reason) == (False, "the engine does not answer: refused")
+    assert "start Docker" in (readiness.hint or "")
+
+
+def test_podman_is_known_by_what_its_engine_says_of_itself() -> None:
+    with fake_engine(headers={"api-version": "1.41", "libpod-api-version": "4.3.1"}) as asked:
+        readiness = judge(observe(asked, UNIX))  # type: ignore[arg-type]
+    assert not readiness.ok
+    assert "podman" in readiness.reason
+
+
+# The client
+
+
 @pytest.fixture
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment of one who has a client, and no engine where it would look for one."""
+def operator(tmp_path: Path) -> dict[str, str]:
+    """The environment of one who has a client."""
     program = tmp_path / "bin" / "docker"
     program.parent.mkdir()
     program.touch(0o755)
     (tmp_path / ".docker").mkdir()
-    monkeypatch.setattr(engine, "_DEFAULT_ENDPOINT", f"unix://{tmp_path}/default.sock")
     return {"PATH": str(program.parent), "HOME": str(tmp_path)}
 
 
-def remote(operator: dict[str, str]) -> dict[str, str]:
-    return {**operator, "DOCKER_HOST": "tcp://192.0.2.1:2375"}
-
-
-def test_an_engine_behind_a_socket_is_asked_once(operator: dict[str, str], tmp_path: Path) -> None:
-    info = {**INFO, "Name": os.uname().nodename}
-    with socket.socket(socket.AF_UNIX) as server, fake_runner((ASKED, says(json.dumps(info)))) as runner:
-        server.bind(f"{tmp_path}/default.sock")
-        server.listen()
-        facts = observe(runner, operator)
-    assert facts.local
-    assert judge(facts).ok
+VERSION = ("docker", "--version")
 
 
 def test_without_a_client_nothing_is_run(tmp_path: Path) -> None:
     with fake_runner() as runner:
-        readiness = judge(observe(runner, {"PATH": str(tmp_path), "HOME": str(tmp_path)}))
-    assert (readiness.ok, readiness.reason) == (False, "docker is not installed")
-
-
-@pytest.mark.parametrize("kind", ["nothing", "file", "left behind", "no path", "too long", "closed"])
-def test_a_socket_where_nothing_listens_is_known_without_a_command(
-    operator: dict[str, str], tmp_path: Path, kind: str
-) -> None:
-    path = tmp_path / "d.sock"
-    if kind == "file":
-        path.touch()
-    if kind == "left behind":
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
-    chosen = {"no path": "", "too long": f"/{'a' * 200}", "closed": f"{tmp_path}/default.sock/x"}
-    environment = {**operator, "DOCKER_HOST": f"unix://{chosen.get(kind, path)}"}
-    with fake_runner() as runner:
-        readiness = judge(observe(runner, environment))
-    assert not readiness.ok
-    assert "does not answer" in readiness.reason
-    assert "start Docker" in (readiness.hint or "")
+        lacking = without_client(runner, {"PATH": str(tmp_path), "HOME": str(tmp_path)})
+    assert lacking is not None
+    assert (judge(lacking).ok, lacking.fault) == (False, "docker is not installed")
 
 
 def fails(error: Exception) -> Any:
@@ -165,58 +193,62 @@ def fails(error: Exception) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("answer", "fault"),
     [
-        pytest.param(SILENT_OLD, "Cannot connect", id="old-client"),
-        pytest.param(SILENT_NEW, "Cannot connect", id="new-client"),
-        pytest.param(says(json.dumps(INFO), status=1, complaint="half an answer"), "half", id="status"),
-        pytest.param(says(json.dumps(PODMAN)), "podman", id="podman"),
-        pytest.param(says("json\n"), "cannot be asked", id="no-json"),
-        pytest.param(says(""), "cannot be asked", id="nothing"),
-        pytest.param(says("[]"), "does not answer", id="list"),
-        pytest.param(says('{"ServerErrors": [], "ServerVersion": ""}'), "does not answer", id="no-version"),
-        pytest.param(says('{"ServerErrors": ["\\u001b[2J"]}'), "\\x1b[2J", id="escapes"),
+        pytest.param(says("Docker version 20.10.24+dfsg1, build 297e128\n"), None, id="docker"),
+        pytest.param(says("podman version 4.3.1\n"), "podman", id="podman"),
+        pytest.param(says("Emulating docker using Podman.\n"), "podman", id="emulated"),
         pytest.param(fails(TimeOver("docker did not end within 10 s")), "within 10 s", id="time"),
-        pytest.param(says("[" * 100_000), "", id="nested"),
-        pytest.param(says(json.dumps({**INFO, "SecurityOptions": 7})), "", id="odd-options"),
+        pytest.param(fails(ProgramMissing("docker was not found")), "was not found", id="gone"),
     ],
 )
-def test_one_that_does_not_answer_is_not_fit(operator: dict[str, str], answer: Any, reason: str) -> None:
-    with fake_runner((ASKED, answer)) as runner:
-        readiness = judge(observe(runner, remote(operator)))
-    assert not readiness.ok
-    assert reason in readiness.reason
+def test_a_client_that_is_another_or_does_not_run_is_of_no_use(
+    operator: dict[str, str], answer: Any, fault: str | None
+) -> None:
+    with fake_runner((VERSION, answer)) as runner:
+        lacking = without_client(runner, operator)
+    assert (lacking is None) == (fault is None)
+    if lacking is not None:
+        assert fault is not None
+        assert fault in judge(lacking).reason
+        assert not judge(lacking).ok
+
+
+# Where it is
 
 
 def inspected(name: str, answer: Result) -> tuple[tuple[object, ...], Result]:
     return ("docker", "context", "inspect", name, "--format", "{{.Endpoints.docker.Host}}"), answer
 
 
+def endpoint(environment: dict[str, str], *expected: tuple[tuple[object, ...], Result]) -> str:
+    with fake_runner(*expected) as runner:
+        where, found = find(runner, environment)
+    assert isinstance(found, SystemEngine)
+    return where
+
+
 def test_the_engine_is_found_as_the_client_finds_it(operator: dict[str, str], tmp_path: Path) -> None:
     """$DOCKER_HOST, then $DOCKER_CONTEXT, then what the settings name."""
+    assert endpoint(operator) == UNIX
     settings = tmp_path / "settings"
     settings.mkdir()
     (settings / "config.json").write_text('{"currentContext": "third", "auths": {}}')
     environment = {**operator, "DOCKER_CONFIG": str(settings)}
-    info = (ASKED, says(json.dumps(INFO)))
-    with fake_runner(inspected("third", says("ssh://far.example.org\n")), info) as runner:
-        assert observe(runner, environment).endpoint == "ssh://far.example.org"
+    third = inspected("third", says("ssh://far.example.org\n"))
+    assert endpoint(environment, third) == "ssh://far.example.org"
     environment["DOCKER_CONTEXT"] = "second"
-    with fake_runner(inspected("second", says("tcp://192.0.2.2:2376\n")), info) as runner:
-        assert observe(runner, environment).endpoint == "tcp://192.0.2.2:2376"
-    with fake_runner(info) as runner:
-        assert observe(runner, remote(environment)).endpoint == "tcp://192.0.2.1:2375"
-    with fake_runner() as runner:
-        assert "default.sock" in observe(runner, {**environment, "DOCKER_CONTEXT": "default"}).fault
+    second = inspected("second", says("tcp://192.0.2.2:2376\n"))
+    assert endpoint(environment, second) == "tcp://192.0.2.2:2376"
+    chosen = {**environment, "DOCKER_HOST": "tcp://192.0.2.1:2375"}
+    assert endpoint(chosen) == "tcp://192.0.2.1:2375"
+    assert endpoint({**environment, "DOCKER_CONTEXT": "default"}) == UNIX
 
 
-def test_a_context_may_be_dead_or_unknown(operator: dict[str, str], tmp_path: Path) -> None:
-    environment = {**operator, "DOCKER_CONTEXT": "chosen"}
-    with fake_runner(inspected("chosen", says(f"unix://{tmp_path}/desktop.sock\n"))) as runner:
-        assert "desktop.sock" in observe(runner, environment).fault
-    info = (ASKED, says(json.dumps({**INFO, "Name": os.uname().nodename})))
-    with fake_runner(inspected("chosen", says("\n", 1, "context not found")), info) as runner:
-        assert not observe(runner, environment).local
+def test_a_context_that_cannot_be_read_is_no_engine_of_this_host(operator: dict[str, str]) -> None:
+    environment = {**operator, "DOCKER_CONTEXT": "cho\x1bsen"}
+    with pytest.raises(BottleError, match=r"cho\\x1bsen cannot be read: context not found"):
+        endpoint(environment, inspected("cho\x1bsen", says("\n", 1, "context not found")))
 
 
 @pytest.mark.parametrize("settings", ["", "{", "[]", '"text"', "\ufffe\0", "[" * 100_000, None])
@@ -225,8 +257,8 @@ def test_settings_that_cannot_be_read_are_a_fault(
 ) -> None:
     path = tmp_path / ".docker" / "config.json"
     path.mkdir() if settings is None else path.write_text(settings)
-    with fake_runner() as runner:
-        assert "config.json cannot be read" in observe(runner, operator).fault
+    with pytest.raises(BottleError, match=r"config\.json cannot be read"):
+        endpoint(operator)
 
 
 def test_without_a_home_nothing_is_read_below_the_current_folder(
@@ -234,8 +266,7 @@ def test_without_a_home_nothing_is_read_below_the_current_folder(
 ) -> None:
     (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "of-the-repository"}')
     monkeypatch.chdir(tmp_path)
-    with fake_runner() as runner:
-        assert observe(runner, {"PATH": operator["PATH"]}).fault
+    assert endpoint({"PATH": operator["PATH"]}) == UNIX
 
 
 def test_the_client_sees_its_own_variables_and_no_secret() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.docker import enumerate as listing
-from claude_bottle.backend.docker.argv import Names
+from claude_bottle.backend.docker.api import EngineError
+from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.enumerate import (
     Container,
     active_agents,
@@ -16,88 +18,111 @@ from claude_bottle.backend.docker.enumerate import (
     home_id,
     is_whole,
     parse,
-    query,
 )
 from claude_bottle.errors import BottleError
-from claude_bottle.proc import environment_for
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import Home, open_home
-from tests.support.fake_runner import fake_runner, says
+from tests.support.fake_engine import fake_engine, refuses
 
 SLUG = "reviewer-00000"
-AGENT = f"{SLUG}\tagent\trunning\tclaude-bottle-{SLUG}\n"
-SIDECARS = f"{SLUG}\tsidecars\trunning\tclaude-bottle-sidecars-{SLUG}\n"
-REFUSED = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+ASKED = ("GET", "/containers/json")
+
+
+def item(role: str, name: str, state: str = "running", slug: str = SLUG) -> dict[str, Any]:
+    labels = {"io.claude-bottle.slug": slug, "io.claude-bottle.role": role, "another": "label"}
+    return {"Id": "0a", "Labels": labels, "State": state, "Names": [f"/{name}"], "Status": "Up 2 hours"}
+
+
+AGENT = item("agent", f"claude-bottle-{SLUG}")
+SIDECARS = item("sidecars", f"claude-bottle-sidecars-{SLUG}")
+
+
+def ended(listed: dict[str, Any]) -> dict[str, Any]:
+    return {**listed, "State": "exited"}
 
 
 def one(role: str, state: str = "running") -> Container:
     return Container(SLUG, role, state, f"claude-bottle-{role}-{SLUG}")
 
 
-def test_what_the_client_says_is_what_was_asked_for() -> None:
-    assert parse(AGENT + SIDECARS) == (
-        Container(SLUG, "agent", "running", f"claude-bottle-{SLUG}"),
-        Container(SLUG, "sidecars", "running", f"claude-bottle-sidecars-{SLUG}"),
+def test_what_the_engine_says_is_what_was_asked_for() -> None:
+    linked = {**SIDECARS, "Names": ["/other/alias", *SIDECARS["Names"]]}
+    assert (
+        parse([AGENT, SIDECARS])
+        == parse([AGENT, linked])
+        == (
+            Container(SLUG, "agent", "running", f"claude-bottle-{SLUG}"),
+            Container(SLUG, "sidecars", "running", f"claude-bottle-sidecars-{SLUG}"),
+        )
     )
-    assert parse("") == ()
+    assert parse([]) == ()
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in AGENT.items() if key != name}
 
 
 @pytest.mark.parametrize(
-    "line",
+    "listed",
     [
-        pytest.param("WARNING: Error loading config file", id="a-warning"),
-        pytest.param("", id="blank"),
-        pytest.param("\t\t\t", id="no-labels"),
-        pytest.param(f"\tagent\trunning\tclaude-bottle-{SLUG}", id="no-slug"),
-        pytest.param(f"{SLUG}\tagent\trunning", id="a-field-less"),
-        pytest.param(f"{AGENT.strip()}\tmore", id="a-field-more"),
-        pytest.param(AGENT.strip().replace("\t", " "), id="spaces"),
-        pytest.param(f"reviewer\tagent\trunning\tclaude-bottle-{SLUG}", id="half-a-slug"),
-        pytest.param(f"../{SLUG}\tagent\trunning\tclaude-bottle-{SLUG}", id="a-path"),
-        pytest.param(f"--all-00000\tagent\trunning\tclaude-bottle-{SLUG}", id="an-option"),
-        pytest.param(f"\x1b[2J{SLUG}\tagent\trunning\tclaude-bottle-{SLUG}", id="escapes"),
-        pytest.param(f"Reviewer-00000\tagent\trunning\tclaude-bottle-{SLUG}", id="capitals"),
-        pytest.param(f"reviewer-0000\u0665\tagent\trunning\tclaude-bottle-{SLUG}", id="foreign-digits"),
+        *(7, None, True, {"message": "x"}, "text", [7], [None], [[]], [{}], ["text"]),
+        *([without("Labels")], [without("State")], [without("Names")]),
+        *([{**AGENT, "Labels": None}], [{**AGENT, "Labels": {}}], [{**AGENT, "Labels": []}]),
+        *([{**AGENT, "Labels": "text"}], [{**AGENT, "State": 7}], [{**AGENT, "State": None}]),
+        *([{**AGENT, "Names": None}], [{**AGENT, "Names": 7}], [{**AGENT, "Names": ["/a", "/b"]}]),
+        *([{**AGENT, "Names": []}], [{**AGENT, "Names": ["/a/b"]}], [{**AGENT, "Names": [7]}]),
+    ],
+    ids=lambda listed: repr(listed)[:40],
+)
+def test_a_list_in_another_form_is_refused(listed: Any) -> None:
+    with pytest.raises(BottleError, match="form that is not known"):
+        parse(listed)
+    if isinstance(listed, list):
+        with pytest.raises(BottleError, match="form that is not known"):
+            parse([AGENT, *listed, SIDECARS])
+
+
+@pytest.mark.parametrize(
+    "slug",
+    [
+        *("", "reviewer", f"../{SLUG}", "--all-00000", f"\x1b[2J{SLUG}", "Reviewer-00000"),
+        *("reviewer-0000\u0665", f"{SLUG}\n", f" {SLUG}"),
     ],
 )
-def test_a_line_that_is_not_ours_is_refused_with_all_the_others(line: str) -> None:
+def test_a_slug_that_is_none_is_refused_with_all_the_others(slug: str) -> None:
     with pytest.raises(BottleError, match="form that is not known"):
-        parse(f"{AGENT}{line}\n{SIDECARS}")
+        parse([AGENT, item("agent", f"claude-bottle-{SLUG}", slug=slug), SIDECARS])
 
 
-@pytest.mark.parametrize("name", ["", "--help", "-f", "a b", "../x", "\x1b[2J", "a,b/c", "é"])
+@pytest.mark.parametrize(
+    "name", ["", "--help", "-f", "a b", "\x1b[2J", "a,b", "é", "a?b", "a\r\nb", "a#", "%2e"]
+)
 def test_a_name_that_no_engine_gives_is_refused(name: str) -> None:
-    """It is handed to `docker rm` as it stands."""
+    """It becomes part of a question as it stands."""
     with pytest.raises(BottleError):
-        parse(f"{SLUG}\tagent\trunning\t{name}\n")
+        parse([item("agent", name)])
 
 
-def test_the_question_is_for_one_home_and_for_nothing_else(tmp_path: Path) -> None:
-    argv = query("0123456789abcdef").argv
-    assert argv[:3] == ("docker", "ps", "--all")
-    filters = [argv[place + 1] for place, word in enumerate(argv) if word == "--filter"]
-    assert filters == ["label=io.claude-bottle.home=0123456789abcdef"]
-    argv = query("0123456789abcdef", SLUG).argv
-    filters = [argv[place + 1] for place, word in enumerate(argv) if word == "--filter"]
-    assert filters == [
-        "label=io.claude-bottle.home=0123456789abcdef",
-        f"label=io.claude-bottle.slug={SLUG}",
-    ]
+def test_the_question_is_for_one_home_and_for_nothing_else() -> None:
+    home = "label", ["io.claude-bottle.home=0123456789abcdef"]
+    with fake_engine(((*ASKED, {"all": "1", "filters": dict([home])}), [])) as engine:
+        assert containers(engine, "0123456789abcdef") == ()
+    labels = [*home[1], f"io.claude-bottle.slug={SLUG}"]
+    with fake_engine(((*ASKED, {"all": "1", "filters": {"label": labels}}), [AGENT])) as engine:
+        assert containers(engine, "0123456789abcdef", SLUG) == parse([AGENT])
+    assert engine.questions[0].timeout == 10
 
 
 def test_the_labels_that_are_asked_for_are_those_that_are_given() -> None:
-    given = dict(word.split("=", 1) for word in Names(SLUG, "0123456789abcdef").labels("agent")[1::2])
-    asked = query("0123456789abcdef", SLUG)
-    for word in asked.argv:
-        if word.startswith("label="):
-            name, value = word.removeprefix("label=").split("=", 1)
-            assert given[name] == value
-    form = asked.argv[asked.argv.index("--format") + 1].split("\t")
-    names = ["io.claude-bottle.slug", "io.claude-bottle.role"]
-    assert form == [*(f'{{{{.Label "{name}"}}}}' for name in names), "{{.State}}", "{{.Names}}"]
-    assert given.keys() >= set(names)
-    assert "ANTHROPIC_API_KEY" not in environment_for(asked, {"ANTHROPIC_API_KEY": "k"})
+    given = Names(SLUG, "0123456789abcdef").labels("agent")
+    with fake_engine((ASKED, [])) as engine:
+        containers(engine, "0123456789abcdef", SLUG)
+    filters = engine.questions[0].query["filters"]
+    assert isinstance(filters, dict)
+    assert set(filters["label"]) <= {f"{name}={value}" for name, value in given.items()}
+    assert given.keys() >= {"io.claude-bottle.slug", "io.claude-bottle.role"}
+    assert parse([{**AGENT, "Labels": given}]) == parse([AGENT])
 
 
 def test_every_home_has_an_id_of_its_own() -> None:
@@ -108,14 +133,9 @@ def test_every_home_has_an_id_of_its_own() -> None:
 
 
 def test_an_engine_that_does_not_answer_is_an_error_and_no_empty_list() -> None:
-    expected = query("0" * 16).argv
-    with fake_runner((expected, says("", 1, f"warning\n{REFUSED}\n"))) as runner:
-        with pytest.raises(BottleError, match="Is the docker daemon running"):
-            containers(runner, "0" * 16)
-    with fake_runner((expected, says(AGENT, 1, REFUSED))) as runner, pytest.raises(BottleError):
-        containers(runner, "0" * 16)
-    with fake_runner((query("0" * 16, SLUG).argv, says(AGENT))) as runner:
-        assert containers(runner, "0" * 16, SLUG) == parse(AGENT)
+    for answer in (refuses(0, "no engine"), refuses(404), refuses(500), b"", b"["):
+        with fake_engine((ASKED, answer)) as engine, pytest.raises(EngineError):
+            containers(engine, "0" * 16)
 
 
 @pytest.mark.parametrize(
@@ -161,36 +181,38 @@ def save(home: Home, slug: str) -> None:
     store.save(home, Metadata(slug, "reviewer", "plain", "docker", 7.5, "clone", "/srv/project", "d"))
 
 
-def rows(home: Home, said: str) -> list[ActiveAgent]:
-    with fake_runner((query(home_id(home.root)).argv, says(said))) as runner:
-        return active_agents(runner, home.state)
+def rows(home: Home, *listed: dict[str, Any]) -> list[ActiveAgent]:
+    with fake_engine((ASKED, list(listed))) as engine:
+        return active_agents(engine, home.state)
 
 
 def test_a_whole_bottle_is_a_row_with_its_services(home: Home) -> None:
     save(home, SLUG)
-    assert rows(home, SIDECARS + AGENT) == [
+    assert rows(home, SIDECARS, AGENT) == [
         ActiveAgent(listing.NAME, SLUG, "reviewer", 7.5, ("egress", "firewall"))
     ]
 
 
 def test_half_a_bottle_is_a_row_with_a_warning_and_without_services(home: Home) -> None:
     save(home, SLUG)
-    for said in (AGENT, SIDECARS, AGENT + SIDECARS.replace("running", "exited")):
-        (row,) = rows(home, said)
+    for said in ([AGENT], [SIDECARS], [AGENT, ended(SIDECARS)]):
+        (row,) = rows(home, *said)
         assert (row.slug, row.services) == (SLUG, ())
         assert "not all of its containers run" in row.warning
 
 
 def test_what_has_ended_is_no_row(home: Home) -> None:
     save(home, SLUG)
-    assert rows(home, "") == []
-    assert rows(home, (AGENT + SIDECARS).replace("running", "exited")) == []
+    assert rows(home) == []
+    assert rows(home, ended(AGENT), ended(SIDECARS)) == []
 
 
 def test_containers_without_a_state_folder_are_still_shown(home: Home) -> None:
     """Nothing that runs may be hidden because what is known of it is lost."""
     save(home, "other-00000")
-    said = AGENT + SIDECARS + (AGENT + SIDECARS).replace("reviewer", "other")
-    lost, fine = rows(home, said)
+    other = [
+        item(role, f"claude-bottle-{role}-other-00000", slug="other-00000") for role in ("agent", "sidecars")
+    ]
+    lost, fine = rows(home, AGENT, SIDECARS, *other)
     assert (lost.slug, lost.agent_name, lost.warning) == (SLUG, "-", "no metadata.json")
     assert (fine.slug, fine.warning) == ("other-00000", "")

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from claude_bottle.backend.docker import images
+from claude_bottle.backend.docker.api import EngineError
 from claude_bottle.backend.docker.images import Recipe, check_machine, digest_files, missing
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BottleError, NotFoundError
-from claude_bottle.proc import Result
-from tests.support.fake_runner import fake_runner, says
+from tests.support.fake_engine import Answer, Expected, fake_engine, refuses
 from tests.support.processes import eventually
 
 PROGRAM = Path("/srv/program")
@@ -28,7 +28,7 @@ DIGESTS = {PROGRAM: sha256(b"2").hexdigest()}
 
 
 def agent_with(claude: Path) -> Recipe:
-    return images.agent_recipe("debian", claude, (), 1000)
+    return images.agent_recipe("debian", claude, (), 1000, "x86_64")
 
 
 def bundle_with(envoy: Path) -> Recipe:
@@ -66,9 +66,10 @@ def test_all_that_goes_into_an_image_changes_its_tag() -> None:
 def test_the_images_of_a_bottle_follow_from_what_it_asks_for(tmp_path: Path) -> None:
     agents = [
         agent_with(PROGRAM),
-        images.agent_recipe("ubuntu", PROGRAM, (), 1000),
-        images.agent_recipe("debian", PROGRAM, ("make",), 1000),
-        images.agent_recipe("debian", PROGRAM, (), 1001),
+        images.agent_recipe("ubuntu", PROGRAM, (), 1000, "x86_64"),
+        images.agent_recipe("debian", PROGRAM, ("make",), 1000, "x86_64"),
+        images.agent_recipe("debian", PROGRAM, (), 1001, "x86_64"),
+        images.agent_recipe("debian", PROGRAM, (), 1000, "aarch64"),
     ]
     bundles = [images.bundle_recipe("debian", PROGRAM, machine) for machine in ("x86_64", "aarch64")]
     own = []
@@ -78,6 +79,7 @@ def test_the_images_of_a_bottle_follow_from_what_it_asks_for(tmp_path: Path) -> 
     tags = [item.tag(DIGESTS) for item in (*agents, *bundles, *own)]
     assert len(set(tags)) == len(tags)
     assert ("envoy.bpf", compile_filter("aarch64"), 0o644) in bundles[1].files
+    assert ("filter.bpf", compile_filter("aarch64"), 0o644) in agents[-1].files
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "bytes"])
@@ -199,43 +201,25 @@ def test_a_program_for_another_processor_is_refused(tmp_path: Path, head: bytes,
 
 
 A, B, C = "claude-bottle/agent:0", "claude-bottle/bundle:1", "claude-bottle/own:2"
-REFUSED = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+NO_SUCH = refuses(404, "No such image")
 
 
-def absent(*names: str) -> str:
-    return "".join(f"Error response from daemon: no such image: {n}: No such image: {n}\n" for n in names)
+def asked(tag: str, answer: Answer) -> Expected:
+    return ("GET", f"/images/{tag}/json"), answer
 
 
-@pytest.mark.parametrize(
-    ("answer", "lacking"),
-    [
-        pytest.param(says(f'["{A}"]\n["{B}"]\n["{C}"]\n'), (), id="all-there"),
-        pytest.param(says(f'["{A}","{B}","x:1"]\n["{A}","{B}","x:1"]\n["{C}"]\n'), (), id="one-image-twice"),
-        pytest.param(says(f'["{A}"]\n', 1, absent(B, C)), (B, C), id="two-missing"),
-        pytest.param(says(f'\n["{B}"]\n\n', 1, absent(A, C)), (A, C), id="a-blank-line-for-each"),
-        pytest.param(says("\n", 1, absent(A, B, C)), (A, B, C), id="none-there"),
-        pytest.param(says("", 1, absent(A, B, C)), (A, B, C), id="none-there-without-a-line"),
-        pytest.param(says('["x:1"]\n[]\n', 0), (A, B, C), id="others"),
-    ],
-)
-def test_what_the_engine_lacks(answer: Result, lacking: tuple[str, ...]) -> None:
-    argv = ("docker", "image", "inspect", "--format", "{{json .RepoTags}}", A, B, C)
-    with fake_runner((argv, answer)) as runner:
-        assert missing(runner, (A, B, A, C)) == lacking
+@pytest.mark.parametrize("there", [(), (A,), (B, C), (A, B, C)])
+def test_what_the_engine_lacks_is_what_it_says_that_it_lacks(there: tuple[str, ...]) -> None:
+    """Each is asked for once."""
+    answers = [asked(tag, {"Id": "sha256:0"} if tag in there else NO_SUCH) for tag in (A, B, C)]
+    with fake_engine(*answers) as engine:
+        assert missing(engine, (A, B, A, C)) == tuple(tag for tag in (A, B, C) if tag not in there)
+    with fake_engine() as engine:
+        assert missing(engine, ()) == ()
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(says("\n", 1, f"{REFUSED}\n"), id="no-engine"),
-        pytest.param(says("", 125), id="without-a-word"),
-        pytest.param(says(f'["{A}"]\n', 1, "permission denied\n"), id="denied"),
-        pytest.param(says("\n", 1, f"{absent(A)}{REFUSED}\n"), id="gone-in-between"),
-        pytest.param(says("json\n"), id="no-json"),
-        pytest.param(says("null\n"), id="null"),
-        pytest.param(says("7\n"), id="number"),
-    ],
-)
-def test_an_engine_that_does_not_say_is_not_taken_to_lack_them(answer: Result) -> None:
-    with fake_runner((("docker", "image", "inspect", ...), answer)) as runner, pytest.raises(BottleError):
-        missing(runner, (A, B))
+@pytest.mark.parametrize("status", [0, 400, 403, 409, 500, 503])
+def test_an_engine_that_does_not_say_is_not_taken_to_lack_them(status: int) -> None:
+    for answers in ([asked(A, refuses(status))], [asked(A, NO_SUCH), asked(B, refuses(status))]):
+        with fake_engine(*answers) as engine, pytest.raises(EngineError):
+            missing(engine, (A, B))

@@ -1,7 +1,8 @@
-"""The plan for an engine: its text is golden, and what the engine cannot do is refused, never done more weakly."""
+"""The plan for an engine: what it asks for is golden, and what the engine cannot do is refused, never done more weakly."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_bottle.backend.base import WORKSPACE, BottleRequest, Grant
-from claude_bottle.backend.docker.argv import Names
+from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.plan import PROXY_NAMES, DockerPlan, plan_bottle
 from claude_bottle.errors import UsageError
@@ -92,23 +93,23 @@ PLANS: dict[str, Callable[[Path], DockerPlan]] = {
 
 
 def as_text(found: DockerPlan) -> str:
-    """Everything that a launch would do, a line a word."""
-    lines: list[str] = []
-    commands = (("bottle", found.run_agent(f"{STATE}/run/seccomp.json")), ("sidecars", found.run_sidecars()))
-    for name, argv in commands:
-        lines += [name, *(f"  {word}" if word.startswith("--") else f"    {word!r}" for word in argv)]
-    lines += ["poured in", *(f"  {tree.source} -> {tree.name}" for tree in found.trees())]
-    lines += ["copied in", *(f"  {grant.source} -> {grant.target}" for grant in found.copies)]
-    lines += ["bottle's user", f"  {found.agent_image_user}"]
-    lines += ["held by", *(f"  {line}" for line in found.protections())]
-    lines += ["note", *(f"  {line}" for line in found.caveats())]
-    return "\n".join(lines) + "\n"
+    """Everything that a launch would do."""
+    said = {
+        "bottle": found.agent_body("FILTER"),
+        "sidecars": found.sidecars_body(),
+        "poured in": [f"{tree.source} -> {tree.name}" for tree in found.trees()],
+        "copied in": [f"{grant.source} -> {grant.target}" for grant in found.copies],
+        "user": found.uid,
+        "held by": found.protections(),
+        "note": found.caveats(),
+    }
+    return json.dumps(said, indent=1, sort_keys=True) + "\n"
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_the_plan_is_the_golden_one(name: str, tmp_path: Path) -> None:
     """UPDATE_GOLDEN=1 writes the files anew; then look at the difference."""
-    golden = GOLDEN / f"{name}.txt"
+    golden = GOLDEN / f"{name}.json"
     found = PLANS[name](tmp_path)
     text = as_text(found).replace(str(tmp_path), "/srv/operator")
     text = re.sub(rf"\b{found.uid}\b", str(OPERATOR), text)  # of whoever runs this, where it must be an owner
@@ -118,7 +119,7 @@ def test_the_plan_is_the_golden_one(name: str, tmp_path: Path) -> None:
 
 
 def test_there_is_no_golden_file_too_many() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(PLANS)
+    assert {path.stem for path in GOLDEN.iterdir()} == set(PLANS)
 
 
 def test_the_same_request_gives_the_same_plan(tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_limit_that_the_engine_has_not_is_refused(limits: Limits) -> None:
 def test_what_does_not_hold_is_never_shown_as_holding() -> None:
     bare = plan(request(), LOCAL._replace(limits=False))
     assert "limits: none" in bare.protections()[-1]
-    assert not {"--pids-limit", "--memory", "--cpus"} & set(bare.run_agent("/s"))
+    assert not {"PidsLimit", "Memory", "MemorySwap", "NanoCpus"} & bare.agent_body("")["HostConfig"].keys()
     assert "4096 processes" in plan(request()).protections()[-1]
     assert any("no disk limit" in line for line in plan(request(limits=LIMITS)).caveats())
 
@@ -207,8 +208,8 @@ def test_what_the_bottle_could_not_read_is_copied(tmp_path: Path, mode: int, min
 def test_a_remote_engine_is_shown_no_path_of_this_host(tmp_path: Path) -> None:
     found = plan(clone(tmp_path), REMOTE)
     assert found.shares == ()
-    words = [*found.run_agent("seccomp.json"), *found.run_sidecars()]
-    assert [word for word in words if STATE in word or str(tmp_path) in word or "type=bind" in word] == []
+    text = json.dumps([found.agent_body("FILTER"), found.sidecars_body()])
+    assert not [word for word in (STATE, str(tmp_path), '"bind"') if word in text]
 
 
 @given(st.sampled_from([0, 1, 501, 1000, 65534]), st.booleans())
@@ -218,12 +219,12 @@ def test_nothing_runs_as_root(operator: int, local: bool) -> None:
     assert found.uid != found.bundle_uid or (local and operator)
 
 
-def test_the_clients_own_proxies_are_overruled() -> None:
-    """Its settings may hand proxies, and passwords in them, to every container that names none."""
-    for argv in (plan(request()).run_agent("/s"), plan(request()).run_sidecars()):
-        assert {f"{name}=" for name in PROXY_NAMES} <= set(argv)
+def test_an_images_own_proxies_are_overruled() -> None:
+    """An image may bring proxies, and passwords in them, for every container that names none."""
+    for body in (plan(request()).agent_body(""), plan(request()).sidecars_body()):
+        assert {f"{name}=" for name in PROXY_NAMES} <= set(body["Env"])
     ours = request()._replace(environment=(("HTTPS_PROXY", "http://127.0.0.1:9099"),))
-    words = plan(ours).run_agent("/s")
+    words = plan(ours).agent_body("")["Env"]
     assert "HTTPS_PROXY=http://127.0.0.1:9099" in words
     assert "HTTPS_PROXY=" not in words
 
@@ -238,3 +239,13 @@ def test_only_a_bound_workspace_is_written_in_place(tmp_path: Path) -> None:
     found = bound(tmp_path)
     assert [(share.target, share.writable) for share in found.shares] == [(WORKSPACE, True)]
     assert [tree.name for tree in found.trees()] == ["."]
+
+
+def test_the_limits_are_those_that_were_asked_for() -> None:
+    """A swap of the memory's size is none at all: the engine counts both together."""
+    host = plan(request(limits=LIMITS)).agent_body("")["HostConfig"]
+    asked = {"Memory": 2 * GIB, "MemorySwap": 2 * GIB, "PidsLimit": 200, "NanoCpus": 1_500_000_000}
+    assert {name: host[name] for name in asked} == asked
+    assert plan(request()).agent_body("")["HostConfig"]["PidsLimit"] == 4096
+    assert plan(request(limits=LIMITS)).agent_body("")["Cmd"][2] == "3600"
+    assert plan(request()).agent_body("")["Cmd"][2] == "0"

@@ -1,4 +1,4 @@
-"""Files on their way into a bottle, as a real `tar` and a real shell take them."""
+"""Files on their way into a bottle, as a real `tar` takes them, and an engine."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from pathlib import Path
 
 import pytest
 
+from claude_bottle.backend.docker import files
+from claude_bottle.backend.docker.api import EngineError
 from claude_bottle.backend.docker.files import Tree, archive, pour
-from claude_bottle.errors import BottleError
+from tests.support.fake_engine import fake_engine, refuses
+from tests.unit.backend.docker.engines import answer, ping, scripted
 
-ENVIRONMENT = {"PATH": os.environ["PATH"], "ONLY": "what it was given"}
 LARGE = 1 << 20  # more than a pipe holds
 
 
-def shell(script: str, *arguments: object) -> list[str]:
-    return ["sh", "-c", script, "sh", *map(str, arguments)]
+def stream_of(trees: Iterable[Tree], owner: int = 0) -> bytes:
+    found = bytearray()
+    pour(trees, owner, found.extend)
+    return bytes(found)
 
 
-def poured(folder: Path, trees: Iterable[Tree]) -> dict[str, tarfile.TarInfo]:
-    """The entries as they reach the program, by their names."""
-    stream = folder / "stream"
-    pour(shell('cat > "$1"', stream), ENVIRONMENT, trees, "it fails")
-    with tarfile.open(stream) as tar:
+def poured(trees: Iterable[Tree], owner: int = 0) -> dict[str, tarfile.TarInfo]:
+    """The entries by their names."""
+    with tarfile.open(fileobj=io.BytesIO(stream_of(trees, owner))) as tar:
         return {entry.name: entry for entry in tar}
 
 
@@ -72,7 +74,8 @@ def test_trees_are_unpacked_under_their_names(source: Path, tmp_path: Path) -> N
     target = tmp_path / "target"
     target.mkdir()
     unpack = ["tar", "-xpf", "-", "-C", str(target), "--no-same-owner"]
-    pour(unpack, ENVIRONMENT, [Tree(source, "work"), Tree(alone, "one/file")], "it fails")
+    stream = stream_of([Tree(source, "work"), Tree(alone, "one/file")])
+    subprocess.run(unpack, input=stream, check=True)
     assert (target / "work" / "inner" / "large").read_bytes() == (source / "inner" / "large").read_bytes()
     assert os.readlink(target / "work" / "link") == "inner/large"
     assert (target / "work" / "again").read_bytes() == b"content"
@@ -80,23 +83,24 @@ def test_trees_are_unpacked_under_their_names(source: Path, tmp_path: Path) -> N
     assert modes == {"work": 0o750, "work/run": 0o750, "one/file": 0o600}
 
 
-def test_nobody_owns_what_is_poured_and_nothing_changes_identity(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_one_user_owns_what_is_poured_and_nothing_changes_identity(source: Path, owner: int) -> None:
     path = put(source, "program")
     if os.geteuid() == 0:
         os.chown(path, 1234, 1235)
     path.chmod(0o6755)
     source.chmod(0o3770)
-    entries = poured(tmp_path, [Tree(source, "work")])
+    entries = poured([Tree(source, "work")], owner)
     assert {(entry.uid, entry.gid, entry.uname, entry.gname) for entry in entries.values()} == {
-        (0, 0, "", "")
+        (owner, owner, "", "")
     }
     assert {name: entry.mode for name, entry in entries.items()} == {"work": 0o770, "work/program": 0o755}
 
 
-def test_what_is_public_can_be_read_by_all_and_written_by_no_more(source: Path, tmp_path: Path) -> None:
+def test_what_is_public_can_be_read_by_all_and_written_by_no_more(source: Path) -> None:
     put(source, "secret", 0o600)
     put(source, "program", 0o700)
-    entries = poured(tmp_path, [Tree(source, "all", public=True), Tree(source, "own")])
+    entries = poured([Tree(source, "all", public=True), Tree(source, "own")])
     modes = {name: entry.mode for name, entry in entries.items()}
     assert (modes["own"], modes["own/secret"], modes["own/program"]) == (0o750, 0o600, 0o700)
     assert (modes["all"], modes["all/secret"], modes["all/program"]) == (0o755, 0o644, 0o744)
@@ -113,38 +117,43 @@ def test_only_files_folders_and_links_are_poured(
         server.bind("socket")
         (source / "link").symlink_to(outside)
         put(source, "file")
-        entries = poured(tmp_path, [Tree(source, "work")])
+        entries = poured([Tree(source, "work")])
+        stream = stream_of([Tree(source, "work")])
     assert entries.keys() == {"work", "work/file", "work/link"}
     assert entries["work/link"].issym()
-    assert b"the operator's" not in (tmp_path / "stream").read_bytes()
+    assert b"the operator's" not in stream
 
 
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        pytest.param("cat >/dev/null; echo first >&2; echo last; exit 3", "last", id="last-line"),
-        pytest.param("echo no room >&2; exit 1", "no room", id="before-the-end"),
-        pytest.param("cat >/dev/null; exit 3", "3", id="without-a-word"),
-        pytest.param("cat >/dev/null; printf '\\033[2J\\n \\n' >&2; exit 3", "\\x1b[2J", id="escapes"),
-        pytest.param('cat >/dev/null; echo "$ONLY" >&2; exit 3', "what it was given", id="environment"),
-        pytest.param('cat >/dev/null; echo "${HOME-none}" >&2; exit 3', "none", id="no-more-environment"),
-        pytest.param("kill -9 $$", "-9", id="killed"),
-    ],
-)
-def test_a_program_that_fails_has_the_last_word(source: Path, script: str, said: str) -> None:
+# To an engine
+
+
+def test_what_is_put_is_unpacked_below_the_folder_that_was_meant(source: Path) -> None:
     put(source, "large", content=bytes(LARGE))
-    with pytest.raises(BottleError) as caught:
-        pour(shell(script), ENVIRONMENT, [Tree(source, "work")], "the files cannot be copied in")
-    assert str(caught.value) == f"the files cannot be copied in: {said}"
+    trees = [Tree(source, "."), Tree(source, "again")]
+    with fake_engine((("SEND", "/containers/box/archive", {"path": "/home/node"}), b"")) as engine:
+        files.put(engine, "box", "/home/node", trees, 1000)
+    assert engine.questions[0].sent == stream_of(trees, 1000)
 
 
-def test_one_that_ends_well_without_having_read_all_has_not_unpacked_it(source: Path) -> None:
+def test_a_large_file_goes_over_the_wire_as_it_is(source: Path) -> None:
+    put(source, "large", content=os.urandom(LARGE))
+    with scripted(ping(), answer()) as (engine, server):
+        files.put(engine, "box", "/home/node", [Tree(source, ".")], 1000)
+    assert server.asked[-1].body == stream_of([Tree(source, ".")], 1000)
+
+
+def test_what_the_engine_refuses_is_told(source: Path) -> None:
+    refusal = refuses(507, "no space left on device")
+    with fake_engine((("SEND", "/containers/box/archive"), refusal)) as engine:
+        with pytest.raises(EngineError, match="no space left"):
+            files.put(engine, "box", "/home/node", [Tree(source, ".")], 1000)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_cannot_be_read_is_never_taken_for_whole(source: Path, tmp_path: Path, first: bool) -> None:
+    """The engine must not come to see an end of it."""
     put(source, "large", content=bytes(LARGE))
-    with pytest.raises(BottleError):
-        pour(["true"], ENVIRONMENT, [Tree(source, "work")], "the files cannot be copied in")
-
-
-def test_what_cannot_be_read_ends_the_program(tmp_path: Path) -> None:
-    """It would otherwise be waited for as long as it likes."""
-    with pytest.raises(FileNotFoundError):
-        pour(["sleep", "1000"], ENVIRONMENT, [Tree(tmp_path / "gone", "work")], "it fails")
+    trees = [Tree(tmp_path / "gone", "gone"), *([] if first else [Tree(source, ".")])][:: 1 if first else -1]
+    with scripted(ping(), answer()) as (engine, server), pytest.raises(FileNotFoundError):
+        files.put(engine, "box", "/home/node", trees, 1000)
+    assert (len(server.asked), server.cut_off) == (1, 1)

@@ -27,6 +27,7 @@ from claude_bottle.backend.remote.frames import (
     numbered,
     numbers,
 )
+from claude_bottle.backend.seccomp import compile_filter
 from tests.support.processes import PATIENCE, eventually, running_with
 from tests.unit.backend.remote.calls import call, run, started, transport
 
@@ -158,7 +159,8 @@ def test_credit_is_given_for_what_was_taken_and_no_more(place: Path) -> None:
 
 
 def test_a_signal_goes_to_the_whole_group(place: Path) -> None:
-    program = "trap 'wait; exit 4' USR1; (trap 'echo child; exit' USR1; while :; do sleep 0.01; done) & echo ready; wait"
+    child = "trap 'echo child; exit' USR1; echo ready; while :; do sleep 0.01; done"
+    program = f"trap 'wait; exit 4' USR1; ({child}) & wait"
     with started(place, transport(place, "sh", "-c", program), stdin=subprocess.PIPE) as process:
         inside = Inside(process)
         inside.hear(b"ready")
@@ -221,6 +223,8 @@ def test_variables_come_from_the_file_and_the_arguments(place: Path) -> None:
         pytest.param(b"", ["-v", "=1"], id="argument-without-name"),
         pytest.param(b"", ["-e", "gone"], id="no-file"),
         pytest.param(b"", ["-e", "/"], id="folder"),
+        pytest.param(b"", ["-s", "gone"], id="no-filter"),
+        pytest.param(b"", ["-s", os.devnull], id="empty-filter"),
         pytest.param(b"", ["-x"], id="unknown-option"),
         pytest.param(b"", ["A=1"], id="no-option"),
     ],
@@ -229,6 +233,13 @@ def test_variables_out_of_order_run_nothing(place: Path, content: bytes, options
     code, _, err = variables(place, content, *options)
     assert (code, (place / "ran").exists()) == (125, False)
     assert err.startswith(b"claude-bottle: ")
+
+
+def test_the_program_and_its_children_have_the_filter(place: Path) -> None:
+    (place / "filter").write_bytes(compile_filter(os.uname().machine))
+    asked = "grep ^Seccomp: /proc/self/status; unshare -U true"
+    code, out, _ = run(call(place, "sh", "-c", asked, options=("-s", str(place / "filter"))))
+    assert (code != 0, out) == (True, b"Seccomp:\t2\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--"], ["-w"], ["-v"], ["-w", "/", "--"]])

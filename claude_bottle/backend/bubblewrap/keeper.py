@@ -248,11 +248,11 @@ def _load() -> None:
     import gc
 
     gc.disable()
-    import ssl  # noqa: F401
+    import ssl  # noqa: F401 - for whoever uses it later
 
     import claude_bottle.backend.bubblewrap.enter
     import claude_bottle.backend.probe
-    import claude_bottle.sidecars.bundle  # noqa: F401
+    import claude_bottle.sidecars.bundle  # noqa: F401 - as above
 
     gc.freeze()
     gc.enable()

@@ -40,7 +40,7 @@ def _load_library() -> None:
     unset = _NO_LEGACY not in os.environ
     os.environ.setdefault(_NO_LEGACY, "1")
     try:
-        import cryptography.x509  # noqa: F401
+        import cryptography.x509  # noqa: F401 - it reads the variable
     finally:
         if unset:
             del os.environ[_NO_LEGACY]

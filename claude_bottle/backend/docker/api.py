@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 _NEWEST = (1, 51)
 _SECONDS = 60.0
 _PING_SECONDS = 10.0
+_WORDS_BYTES = 64 << 10
 _IDENTITY = frozenset("0123456789abcdef")
 
 
@@ -71,13 +73,29 @@ class EngineError(BottleError):
 class Line:
     """A connection to the engine, direct or through a process of its client."""
 
-    def __init__(self, sock: socket.socket, process: int = 0, early: bytes = b"") -> None:
+    def __init__(self, sock: socket.socket, process: int = 0, words: int = -1, early: bytes = b"") -> None:
         self.sock = sock
         self.early = early  # what came behind the head of the answer
         self._process = process
+        self._words = words  # what the client complains of
+
+    @property
+    def is_dear(self) -> bool:
+        """It took a process, and perhaps a login far away."""
+        return self._process != 0
+
+    def complaint(self) -> str:
+        """The last that the client has said; empty where there is none."""
+        if self._words < 0:
+            return ""
+        lines = os.pread(self._words, _WORDS_BYTES, 0).decode(errors="replace").strip().splitlines()
+        return shown(lines[-1]) if lines else ""
 
     def close(self) -> None:
         self.sock.close()
+        if self._words >= 0:
+            os.close(self._words)
+            self._words = -1
         if self._process:
             os.kill(self._process, signal.SIGKILL)  # not reaped yet, so it is still this one
             os.waitpid(self._process, 0)
@@ -97,9 +115,11 @@ def dial(endpoint: str, environment: Mapping[str, str]) -> Line:
             raise
         return Line(sock)
     ours, theirs = socket.socketpair()
+    words = os.memfd_create("words")
     try:
         with theirs:
-            actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), number) for number in (0, 1)]
+            streams = ((theirs.fileno(), 0), (theirs.fileno(), 1), (words, 2))
+            actions = [(os.POSIX_SPAWN_DUP2, given, number) for given, number in streams]
             process = os.posix_spawnp(
                 "docker",
                 ["docker", "system", "dial-stdio"],
@@ -109,16 +129,18 @@ def dial(endpoint: str, environment: Mapping[str, str]) -> Line:
             )
     except BaseException:
         ours.close()
+        os.close(words)
         raise
     ours.settimeout(_SECONDS)
-    return Line(ours, process)
+    return Line(ours, process, words)
 
 
 class SystemEngine:
-    """`connect` makes a new connection; each question has one of its own, so threads may ask at once."""
+    """`connect` makes a new connection; each question has one to itself, so threads may ask at once."""
 
     def __init__(self, connect: Callable[[], Line]) -> None:
         self._connect = connect
+        self._idle: list[Line] = []
         self._prefix = ""
 
     def ping(self) -> Mapping[str, str]:
@@ -144,9 +166,35 @@ class SystemEngine:
     ) -> bytes:
         headers, content = as_json(body)
         request = render(method, self._target(path, query), headers, content)
-        with closing(self._open()) as line:
+        line = self._idle_line() or self._open()
+        try:
             line.sock.settimeout(timeout)
-            return _taken(self._exchange(line, request), limit)
+            reply = self._exchange(line, request)
+            body = _taken(reply, limit)
+        except BaseException:
+            line.close()
+            raise
+        if line.is_dear and reply.stays_open:
+            self._idle.append(line)
+        else:
+            line.close()
+        return body
+
+    def _idle_line(self) -> Line | None:
+        """One that has been asked before, and at whose end nobody has spoken or left since."""
+        while True:
+            try:
+                line = self._idle.pop()
+            except IndexError:
+                return None
+            if not select.select([line.sock], [], [], 0)[0]:
+                return line
+            line.close()
+
+    def close(self) -> None:
+        """Ends the connections that nobody uses; there will be new ones where more is asked."""
+        while (line := self._idle_line()) is not None:
+            line.close()
 
     def send(
         self, path: str, write: Callable[[Writer], None], *, query: Mapping[str, object] | None = None
@@ -202,7 +250,7 @@ class SystemEngine:
         try:
             line.sock.sendall(request)
         except OSError as error:
-            raise EngineError(f"the engine does not answer: {error}") from error
+            raise EngineError(f"the engine does not answer: {line.complaint() or error}") from error
         return _heard(line)
 
 
@@ -220,7 +268,7 @@ def _heard(line: Line) -> Reply:
     try:
         return Reply(receive)
     except OSError as error:
-        raise EngineError(f"the engine does not answer: {error}") from error
+        raise EngineError(f"the engine does not answer: {line.complaint() or error}") from error
 
 
 def _taken(reply: Reply, limit: int) -> bytes:

@@ -82,6 +82,15 @@ class Reply:
             raise WireError("the answer's length is no number")
         return self._exactly(_within(int(length), limit))
 
+    @property
+    def stays_open(self) -> bool:
+        """Whether more may be asked on the same connection, once the body has been read."""
+        if self._buffer or self.headers.get("connection", "").lower() == "close":
+            return False
+        return self.status in (204, 304) or bool(
+            {"content-length", "transfer-encoding"} & self.headers.keys()
+        )
+
     def rest(self) -> bytes:
         """What came behind the head."""
         rest, self._buffer = self._buffer, b""

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from tests.unit.backend.docker.engines import (
     chunked,
     listening,
     ping,
+    read_request,
     scripted,
     silent,
     upgraded,
@@ -233,6 +235,7 @@ def test_an_engine_elsewhere_is_asked_through_its_client(place: Path, client: Pa
         while data := line.sock.recv(1000):
             said += data
         line.close()
+        engine.close()
     assert said == b"first wordsend"
     assert server.asked[1].target == "/v1.41/x"
     notes = [ast.literal_eval(line) for line in client.read_text().splitlines()]
@@ -241,6 +244,47 @@ def test_an_engine_elsewhere_is_asked_through_its_client(place: Path, client: Pa
         assert (argv, leads) == (["system", "dial-stdio"], True)
         assert environment.items() >= FAR.items()
         assert "PATH" not in environment
+
+
+@pytest.mark.parametrize(
+    ("said", "connections"),
+    [
+        (answer(b"body"), 2),
+        (chunked(b"body"), 2),
+        (answer(b"body", "200 OK", "Connection: close"), 4),
+        (b"HTTP/1.1 200 OK\r\n\r\nbody", 4),
+        (answer(b"body") + b"and more", 4),
+    ],
+)
+def test_a_connection_through_the_client_is_asked_again_where_it_may_be(
+    place: Path, client: Path, said: bytes, connections: int
+) -> None:
+    """A login far away takes its time. The ping has a connection of its own."""
+
+    def answers(sock: socket.socket) -> None:
+        with suppress(ConnectionError):
+            while connections == 2:
+                read_request(sock)
+                sock.sendall(said)
+            read_request(sock)
+            sock.sendall(said)
+
+    with listening(place / "d.sock", ping(), *[answers] * (connections - 1)):
+        engine = engine_at(FAR["DOCKER_HOST"], FAR)
+        assert [engine.ask("GET", f"/{number}") for number in range(3)] == [b"body"] * 3
+        engine.close()
+    assert len(client.read_text().splitlines()) == connections
+
+
+def test_what_its_client_complains_of_is_told_and_nowhere_else(
+    place: Path, client: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = place / "bin" / "docker"
+    program.write_text("#!/bin/sh\nprintf 'talk\\nno way \\033[2Jto far\\n' >&2\n")
+    with pytest.raises(EngineError, match=r"no way .*to far") as caught:
+        engine_at(FAR["DOCKER_HOST"], FAR).ping()
+    assert "\x1b" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_closed_line_leaves_no_process_and_no_connection(place: Path, client: Path) -> None:

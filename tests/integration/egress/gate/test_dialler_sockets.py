@@ -18,7 +18,7 @@ WILD = Target("*.seen.example.org", 443)
 
 @pytest.fixture
 def dial_limits() -> DialLimits:
-    return DialLimits(hello_seconds=0.3, resolve_seconds=0.3, connect_seconds=0.3)
+    return DialLimits(hello_seconds=2.0, resolve_seconds=0.3, connect_seconds=0.3)
 
 
 def envoy_stream(rig: Rig, path: str, sni: str) -> ssl.SSLSocket:

@@ -19,7 +19,7 @@ ACCESS_DENIED = b"\x15\x03\x01\x00\x02\x02\x31"
 
 @pytest.fixture
 def limits() -> Limits:
-    return Limits(head_seconds=0.3, hello_seconds=0.3, connections=8, linger_seconds=0.3)
+    return Limits(head_seconds=1.5, hello_seconds=1.5, connections=8, linger_seconds=0.3)
 
 
 def test_an_allowed_host_is_reached_and_recorded(rig: Rig) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_bottle.backend.docker.api import EngineError, SystemEngine, dial
-from tests.support.processes import alive, descendants, eventually
+from tests.support.processes import alive, descendants
 from tests.unit.backend.docker.engines import (
     answer,
     chunked,
@@ -288,9 +288,10 @@ def test_what_its_client_complains_of_is_told_and_nowhere_else(
 
 
 def test_a_closed_line_leaves_no_process_and_no_connection(place: Path, client: Path) -> None:
-    gone = threading.Event()
+    came, gone = threading.Event(), threading.Event()
 
     def waits(sock: socket.socket) -> None:
+        came.set()
         silent(sock)
         gone.set()
 
@@ -300,7 +301,7 @@ def test_a_closed_line_leaves_no_process_and_no_connection(place: Path, client: 
         line.sock.sendall(b"x")
         (process,) = descendants(os.getpid()).keys() - before.keys()
         started = {process: descendants(os.getpid())[process]}
-        assert eventually(client.exists)
+        assert came.wait(15)
         line.close()
         assert alive(started) == {}
         assert gone.wait(15)

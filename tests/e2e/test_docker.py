@@ -175,6 +175,7 @@ def test_an_engine_that_is_gone_hides_nothing_and_holds_nobody_up(ready: Cli) ->
     listed = ready("list", env=dead)
     assert listed.status == 0
     assert "what runs there is not known" in listed.talk
+    ready("logs", slug, env=dead).ok()  # they are on this host
     unknown = ready("cleanup", "--yes", env=dead)
     assert (unknown.status, "what runs there is not known" in unknown.talk) == (1, True)
     stopped = ready("stop", slug, env=dead)

@@ -189,8 +189,8 @@ class DockerBackend(BottleBackend):
         from claude_bottle.backend.docker.bodies import BUNDLE_LOG
         from claude_bottle.backend.docker.files import take_out
 
-        if self._facts.local:
-            return
+        if self._facts.local or self._facts.fault:
+            return  # they are here, or what is here is all that can be had
         logs = self._copied(_names(metadata.slug, paths).sidecars, BUNDLE_LOG, "the logs")
         if logs is not None:
             take_out(logs, paths.logs)

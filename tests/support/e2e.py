@@ -304,7 +304,8 @@ class Cli:
         return done.stdout.split()
 
     def assert_nothing_runs(self) -> None:
-        eventually(lambda: self.processes("") == [], lambda: "\n".join(self.leftovers()))
+        """Asks no engine, which may be down."""
+        eventually(lambda: not [*self._processes()], lambda: f"these run: {[*self._processes()]}")
 
     def assert_nothing_is_left(self) -> None:
         """No process and no control group, which a killed keeper leaves for the next `stop`."""

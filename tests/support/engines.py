@@ -119,6 +119,17 @@ class Engine:
         if self._process is not None:
             self._process.wait(_PATIENCE)
             self._process = None
+        self._unmount()
+
+    def _unmount(self) -> None:
+        """What an engine that is killed leaves mounted on its disk, and one without power does not."""
+        disk = f"{self._folder}/data/"
+        lines = Path(f"/proc/{self._first}/mountinfo").read_text().splitlines()
+        points = [point for line in lines if (point := line.split(" ")[4]).startswith(disk)]
+        if points:
+            argv = [*self._inside("--mount", "--pid"), "umount", *reversed(points)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
 
     def programs(self) -> set[str]:
         """The names of all that runs in its namespaces."""

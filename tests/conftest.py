@@ -7,6 +7,7 @@ Each part is probed by using it, at most once in a session, and only if a test a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from claude_bottle.backend.docker import gvisor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,11 +79,21 @@ def probe_root() -> Probe:
     return Probe() if os.geteuid() == 0 else Probe(reason="not run by root")
 
 
+def probe_gvisor() -> Probe:
+    there = probe_tool("docker", "info", "--format", "{{json .Runtimes}}")
+    if there.reason:
+        return there
+    argv = [str(there.path), "info", "--format", "{{json .Runtimes}}"]
+    runtimes = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
+    return Probe(reason=gvisor.lacking(gvisor.arguments(runtimes), "some kernel"))
+
+
 PROBES: dict[str, Callable[[], Probe]] = {
     "bubblewrap": probe_bubblewrap,
     "claude": probe_claude,
     "docker": lambda: probe_tool("docker", "info"),
     "envoy": probe_envoy,
+    "gvisor": probe_gvisor,
     "root": probe_root,
     "tmux": lambda: probe_tool("tmux", "-V"),
 }

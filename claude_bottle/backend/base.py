@@ -67,6 +67,7 @@ class BottleRequest(NamedTuple):
     image: str | None = None  # what its file system is made of, where the backend makes one
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()
+    runtime: str | None = None  # what stands between its programs and the host's kernel, where not nothing
 
 
 class Secrets(NamedTuple):

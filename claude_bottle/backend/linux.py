@@ -119,12 +119,22 @@ def set_process_name(name: str) -> None:
 
 def forget_arguments(title: str) -> None:
     """Overwrites this process's command line, which /proc shows to everybody: proc_pid_cmdline(5)."""
+    start, end = _arguments()
+    ctypes.memmove(start, title.encode()[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
+def _arguments() -> tuple[int, int]:
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: proc_pid_stat(5)
-    if not 0 < start < end:
-        raise OSError("the kernel does not say where this process's command line is")
-    ctypes.memmove(start, title.encode()[: end - start - 1].ljust(end - start, b"\0"), end - start)
+    if 0 < start < end:
+        return start, end
+    with open("/proc/self/cmdline", "rb") as file:  # gVisor does not say where it is, but the C library does
+        line = file.read()
+    first = ctypes.c_void_p.in_dll(_libc, "program_invocation_name").value
+    if first is None or not line or ctypes.string_at(first, len(line)) != line:
+        raise OSError("nothing says where this process's command line is")
+    return first, first + len(line)
 
 
 def no_new_privileges() -> None:

@@ -95,17 +95,19 @@ def compile_filter(machine: str) -> bytes:
     return b"".join(program)
 
 
-def container_profile(machine: str) -> dict[str, object]:
+def container_profile(machine: str, *, absent: bool = True) -> dict[str, object]:
     """The same rules in the words of the OCI runtime specification (config-linux.md, Seccomp).
 
     Calls newer than the table can only be refused by name; engines pass over a name that they do not know.
+    Without `absent`, for an engine that knows no error but EPERM, what shall answer ENOSYS is left to the
+    filter that programs get from inside.
     """
     if machine not in _AUDIT_ARCHITECTURES:
         raise UnsupportedMachine(f"no system call filter for processor {machine!r}")
     names: dict[int, list[str]] = {_EPERM: [], _ENOSYS: _NEWER.split()}
     for name, (_, errno) in denied_calls(machine).items():
         names[errno].append(name)
-    rules = [_oci(found, errno) for errno, found in names.items()]
+    rules = [_oci(found, errno) for errno, found in names.items() if absent or errno != _ENOSYS]
     rules += [_oci(["clone"], _EPERM, _same(0, bit, bit)) for bit in _bits(_NEW_NAMESPACE)]
     rules += [_oci(["ioctl"], _EPERM, _same(1, _LOW_HALF, request)) for request in (_TIOCSTI, _TIOCLINUX)]
     refused = set(range(_AF_NETLINK)) - {_AF_UNIX, _AF_INET, _AF_INET6}

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 WORKSPACES = ("clone", "overlay", "copy", "bind", "none")
+RUNTIMES = ("runsc",)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -107,6 +108,7 @@ class Bottle(NamedTuple):
     image: str | None = None
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()
+    runtime: str | None = None
     extends: tuple[str, ...] = ()
     origin: str = ""
 

@@ -25,6 +25,7 @@ from claude_bottle.manifest.fields import (
     record,
 )
 from claude_bottle.manifest.model import (
+    RUNTIMES,
     WORKSPACES,
     BottleEgress,
     Git,
@@ -72,6 +73,9 @@ def bottle() -> Kind[Values]:
             "image": Key(image, "container image that the file system is made of"),
             "dockerfile": Key(v.host_path(), "Dockerfile that the file system is built from"),
             "packages": Key(list_of(package), "Debian packages to add"),
+            "runtime": Key(
+                choice(*RUNTIMES), "what runs its container: runsc is gVisor, a kernel of the bottle's own"
+            ),
         },
         lambda values, path, report: values,
         _bottle_clash,

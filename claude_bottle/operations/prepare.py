@@ -34,7 +34,7 @@ from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
 CHECKOUT = Path(claude_bottle.__file__).parent.parent
-_UNHANDLED = ("image", "dockerfile", "packages", "ssh")
+_UNHANDLED = ("image", "dockerfile", "packages", "runtime", "ssh")
 
 
 class Prepared(NamedTuple):
@@ -102,6 +102,7 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
             manifest_digest=resolved_digest(loaded.manifest, agent.name),
             branch=work.branch,
             base=repository.head if repository is not None else "",
+            runtime=bottle.runtime or "",
         )
         store.save(context.home, metadata)
         purpose = _purpose(context, loaded, metadata.agent)
@@ -122,7 +123,8 @@ def prepare_capture(context: Context, metadata: Metadata) -> Prepared:
     It needs neither the manifest nor a secret, which may both be gone by then.
     """
     agent = Agent(name=metadata.agent, bottle=metadata.bottle)
-    return _from_state(context, _Purpose(agent, Bottle(name=metadata.bottle), None, ()), metadata)
+    bottle = Bottle(name=metadata.bottle, runtime=metadata.runtime or None)
+    return _from_state(context, _Purpose(agent, bottle, None, ()), metadata)
 
 
 def _from_state(context: Context, purpose: _Purpose, metadata: Metadata) -> Prepared:
@@ -209,6 +211,7 @@ def _request(
         image=bottle.image,
         dockerfile=bottle.dockerfile,
         packages=bottle.packages,
+        runtime=bottle.runtime,
     )
 
 

@@ -24,6 +24,7 @@ from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, spec_fro
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.confine import confined, set_undumpable
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_argv, envoy_bootstrap
+from claude_bottle.sidecars.ferry import GATE_SOCKET, LIFE_SOCKET
 from claude_bottle.sidecars.handing import HAND_SOCKET
 from claude_bottle.sidecars.lines import Lines, Reporter
 from claude_bottle.sidecars.sockets import listen_unix
@@ -56,7 +57,8 @@ class Container:
         bundle = Bundle(spec_from_json(self._spec["bundle"]), self._envoy)
         bundle.failed.add_done_callback(lambda future: self._end(future.result()))
         try:
-            handed = loop.create_task(_be_handed(self._hand))
+            opened = _be_ferried if self._spec["ferried"] else _be_handed
+            handed = loop.create_task(opened(self._hand))
             await bundle.start_behind()
             self._say.step("sidecars")
             gate, life = await self._unless_over(handed)
@@ -112,6 +114,15 @@ async def _be_handed(folder: str) -> list[socket.socket]:
     if len(descriptors) != 2:
         raise BottleError("no listening sockets came from inside the bottle")
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+async def _be_ferried(folder: str) -> list[socket.socket]:
+    """The same two, opened here, for the ferry inside. Of those in there, only who hands over may connect."""
+    paths = [os.path.join(folder, name) for name in (GATE_SOCKET, LIFE_SOCKET)]
+    opened = [listen_unix(path) for path in paths]
+    for path in paths:
+        os.chmod(path, 0o660)
+    return opened
 
 
 async def _hold(life: socket.socket) -> socket.socket:

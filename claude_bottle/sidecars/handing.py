@@ -18,16 +18,17 @@ def hand_over(folder: str, ports: list[int]) -> None:
     """Raises OSError where a port is taken or the bundle does not wait for it."""
     os.chdir(folder)
     opened = [socket.create_server(("127.0.0.1", port), backlog=512) for port in ports]
-    with _bundle() as bundle:
+    with reach(HAND_SOCKET) as bundle:
         socket.send_fds(bundle, [b"l"], [item.fileno() for item in opened])
 
 
-def _bundle() -> socket.socket:
+def reach(path: str) -> socket.socket:
+    """Connects to the bundle as soon as it listens there. Raises OSError where it does not come."""
     deadline = time.monotonic() + _SECONDS
     while True:
         bundle = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            bundle.connect(HAND_SOCKET)
+            bundle.connect(path)
             return bundle
         except OSError:
             bundle.close()

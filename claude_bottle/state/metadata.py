@@ -25,6 +25,7 @@ class Metadata(NamedTuple):
     manifest_digest: str
     branch: str = ""
     base: str = ""  # the commit that the work starts from; empty where there was none
+    runtime: str = ""  # what the manifest asked for; nothing opens this state behind less
     resources: dict[str, str] | None = None  # what the backend named on the host
     schema: int = SCHEMA
 

@@ -15,7 +15,8 @@ from tests.support.bottles import World, make_world, python_inside
 from tests.support.listeners import Upstream
 
 BACKENDS = [
-    pytest.param(name, marks=pytest.mark.needs(name, "envoy", "claude")) for name in known_backend_names()
+    *(pytest.param(name, marks=pytest.mark.needs(name, "envoy", "claude")) for name in known_backend_names()),
+    pytest.param("docker runsc", marks=pytest.mark.needs("gvisor", "envoy", "claude")),
 ]
 UPSTREAM_HOST = "inspected.example.org"
 
@@ -62,7 +63,9 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(params=BACKENDS, scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("escape"), str(request.param))
+    backend, _, runtime = str(request.param).partition(" ")
+    common = {"runtime": runtime} if runtime else {}
+    return make_world(tmp_path_factory.mktemp("escape"), backend, common=common)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ REFUSED = {
 OF_THE_IMAGE = {
     "docker": {"/etc/ssh", "/var/lib", "/var/log", "/boot", "/mnt", "/media", "/srv"},
 }
+OF_GVISOR = {(10, 200), (10, 229)}  # its own tun and fuse, of no use to its agents: see test_gvisor
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -95,13 +96,14 @@ def test_the_root_holds_what_was_planned(cell: Launched) -> None:
     assert cell.bottle.exec(["ls", "-A", "/home"]).text.split() == ["node"]
     if of_an_image:
         assert shell_inside(cell.bottle, "ls -A /run /sys /mnt /srv /media").text.split() == [
-            *("/media:", "/mnt:", "/run:", "claude-bottle", "/srv:", "/sys:")
+            *("/media:", "/mnt:", "/run:", "claude-bottle", "/srv:", "/sys:"),
+            *(("fs",) if cell.metadata.runtime else ()),
         ]
     else:
         assert shell_inside(cell.bottle, "ls -A /run /var").text.split() == ["/run:", "/var:", "run", "tmp"]
 
 
-def test_every_file_that_others_could_write_is_read_only_or_its_own(attack: Attack) -> None:
+def test_every_file_that_others_could_write_is_read_only_or_its_own(cell: Launched, attack: Attack) -> None:
     """Walks everything but /usr and /proc and tries to write."""
     found = attack(
         """
@@ -121,7 +123,8 @@ def test_every_file_that_others_could_write_is_read_only_or_its_own(attack: Atta
         report(written=written)
         """
     )
-    assert found["written"] == []
+    judged_below = ("/dev/char/", "/dev/net/tun") if cell.metadata.runtime else ()
+    assert [path for path in found["written"] if not path.startswith(judged_below)] == []
 
 
 def test_the_system_cannot_be_changed(attack: Attack) -> None:
@@ -148,7 +151,7 @@ def test_the_system_cannot_be_changed(attack: Attack) -> None:
     assert set(found["outcomes"].values()) <= REFUSED | {"EXDEV"}
 
 
-def test_no_device_can_be_made_and_only_harmless_ones_are_there(attack: Attack) -> None:
+def test_no_device_can_be_made_and_only_harmless_ones_are_there(cell: Launched, attack: Attack) -> None:
     found = attack(
         """
         import stat
@@ -171,11 +174,12 @@ def test_no_device_can_be_made_and_only_harmless_ones_are_there(attack: Attack) 
     )
     assert "DONE" not in found["outcomes"].values()
     harmless = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)}
+    harmless |= OF_GVISOR if cell.metadata.runtime else set()
     for path, number in found["devices"].items():
         assert tuple(number) in harmless or path.startswith("/dev/pts/"), path
 
 
-def test_the_kernels_own_files_cannot_be_written(attack: Attack) -> None:
+def test_the_kernels_own_files_cannot_be_written(cell: Launched, attack: Attack) -> None:
     found = attack(
         """
         written, tested = [], 0
@@ -194,7 +198,7 @@ def test_the_kernels_own_files_cannot_be_written(attack: Attack) -> None:
     )
     assert {path for path in found["written"] if not path.startswith(OF_ITS_OWN)} == set()
     assert found["tested"] > 100
-    assert not found["sys"]
+    assert found["sys"] == (["fs"] if cell.metadata.runtime else []), "gVisor's own control groups"
 
 
 def test_its_own_settings_are_not_the_hosts(attack: Attack) -> None:

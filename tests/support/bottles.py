@@ -11,7 +11,7 @@ import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class World:
     folder: Path
     context: Context
     backend: str
+    common: Mapping[str, Any] = field(default_factory=dict)  # to all bottles that are declared
 
     @property
     def home(self) -> Home:
@@ -50,7 +51,10 @@ class World:
 
     def declare(self, bottle: Mapping[str, Any], **agent: Any) -> None:
         """Replaces the manifest."""
-        manifest = {"bottles": {"plain": bottle}, "agents": {AGENT: {"bottle": "plain", **agent}}}
+        manifest = {
+            "bottles": {"plain": {**self.common, **bottle}},
+            "agents": {AGENT: {"bottle": "plain", **agent}},
+        }
         (self.home.root / "claude-bottle.json").write_text(json.dumps(manifest))
 
     def prepare(self, workspace: str | None = None) -> Prepared:
@@ -87,7 +91,12 @@ def sweep(world: World) -> None:
     backend.clean(backend.remains(world.home.state))
 
 
-def make_world(folder: Path, backend: str, environment: Mapping[str, str] | None = None) -> World:
+def make_world(
+    folder: Path,
+    backend: str,
+    environment: Mapping[str, str] | None = None,
+    common: Mapping[str, Any] | None = None,
+) -> World:
     operator = folder / "operator"
     operator.mkdir(parents=True)
     tools = ("CLAUDE_BOTTLE_ENVOY", "CLAUDE_BOTTLE_CLAUDE")  # where this machine has them
@@ -102,7 +111,7 @@ def make_world(folder: Path, backend: str, environment: Mapping[str, str] | None
     home = open_home(Home(folder / "home"))
     repository = folder / "repository"
     repository.mkdir()
-    world = World(folder, Context(home, SystemRunner(known), known, repository), backend)
+    world = World(folder, Context(home, SystemRunner(known), known, repository), backend, common or {})
     for argv in (
         ("init", "-q", "-b", "main"),
         ("config", "user.name", "Operator"),

@@ -48,7 +48,7 @@ _NOT_THERE = 404
 
 class DockerBackend(BottleBackend):
     name = "docker"
-    handles = frozenset({"image", "dockerfile", "packages"})
+    handles = frozenset({"image", "dockerfile", "packages", "runtime"})
 
     def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment

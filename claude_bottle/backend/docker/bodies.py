@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from claude_bottle.backend.base import GATE_PORT, NODE_HOME, WORKSPACE
+from claude_bottle.backend.docker import gvisor
 from claude_bottle.backend.python import python_argv
 
 Body = dict[str, Any]
@@ -107,8 +108,12 @@ def agent(
     volumes: Iterable[str],
     environment: Iterable[tuple[str, str]],
     wall_time: int | None,
+    gvisor_on: str | None,
 ) -> Body:
-    """The bottle itself: no network, and a first process that ends with the bundle."""
+    """The bottle itself: no network, and a first process that ends with the bundle.
+
+    `gvisor_on` asks for a kernel of its own: the release of the one that it shall not be.
+    """
     shared = list(shares)
     mounts = [names.own(names.volume, NODE_HOME), _volume("/tmp")]  # noqa: S108 - a volume of its own
     # A place of its own in any case: who can rename it decides where programs start.
@@ -117,12 +122,18 @@ def agent(
     mounts += [share.mount() for share in shared]
     mounts += [_volume(target) for target in volumes]
     mounts.append(names.own(names.hand_volume, HAND))
-    handing = _python("sidecars.handing", HAND, str(GATE_PORT), str(LIFE_PORT))
+    ports = (HAND, str(GATE_PORT), str(LIFE_PORT))
+    handing = _python("sidecars.handing", *ports)
+    kernel: Body = {}
+    if gvisor_on is not None:
+        handing = _python("sidecars.ferry", *ports, gvisor_on)
+        kernel = {"Runtime": gvisor.RUNTIME}
     command = [f"{OPT}/bin/anchor", str(LIFE_PORT), str(wall_time or 0), *handing]
     return _container(image, KEEPER, command, names.labels("agent"), environment) | {
         "Hostname": "bottle",
         "HostConfig": _HARD
         | limits
+        | kernel
         | {
             "NetworkMode": "none",
             "Dns": ["127.0.0.1"],

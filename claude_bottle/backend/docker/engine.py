@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from claude_bottle.backend.base import Readiness
+from claude_bottle.backend.docker import gvisor
 from claude_bottle.backend.docker.api import SystemEngine, dial, parsed
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Runner, environment_for, find_program
@@ -43,7 +44,8 @@ class EngineFacts(NamedTuple):
     rootless: bool = False
     seccomp: bool = False
     limits: bool = False  # memory, processors and processes can be limited
-    runtimes: tuple[str, ...] = ()
+    gvisor: tuple[str, ...] | None = None  # what the engine starts it with, where it has it
+    release: str = ""  # of the kernel that containers share
     kernel: str = ""  # "linux" or "windows"
     fault: str = ""  # why nothing could be learnt
     hint: str | None = None
@@ -144,7 +146,8 @@ def facts_from(info: Mapping[str, Any], endpoint: str, hostname: str) -> EngineF
         rootless=rootless,
         seccomp=any("seccomp" in option for option in options),
         limits=limits,
-        runtimes=tuple(sorted(str(name) for name in info.get("Runtimes") or ())),
+        gvisor=gvisor.arguments(info.get("Runtimes") or {}),
+        release=str(info.get("KernelVersion", "")),
     )
 
 

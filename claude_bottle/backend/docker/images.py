@@ -44,7 +44,7 @@ _BUNDLE_LIB = ("__init__.py", "errors.py", "text.py", "policy", "sidecars")
 _AGENT_LIB = (
     *("__init__.py", "errors.py", "backend/__init__.py"),
     *("backend/probe.py", "backend/linux.py", "backend/remote", "backend/terminal.py"),
-    *("sidecars/__init__.py", "sidecars/handing.py"),
+    *("sidecars/__init__.py", "sidecars/handing.py", "sidecars/ferry.py"),
 )
 _ELF_MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}
 _LAST_LINES = 12

@@ -64,7 +64,9 @@ class Launching:
     def _start(self, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress) -> None:
         plan = self._plan
         self._prepare_folders()
-        filter_text = json.dumps(container_profile(plan.facts.machine))
+        # gVisor answers EPERM to what shall not be there, and libraries then do not do without it.
+        profile = container_profile(plan.facts.machine, absent=not plan.ferried)
+        filter_text = json.dumps(profile)
         with (
             Beside(self._attaching(_SIDECARS, plan.names.sidecars, plan.sidecars_body())) as sidecars_made,
             Beside(self._attaching(_AGENT, plan.names.agent, plan.agent_body(filter_text))) as agent_made,
@@ -83,7 +85,14 @@ class Launching:
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
         )
         wall = plan.request.limits.wall_time
-        sidecars.send({"bundle": spec_to_json(spec), "authorities": authorities, "wall_time": wall})
+        sidecars.send(
+            {
+                "bundle": spec_to_json(spec),
+                "authorities": authorities,
+                "wall_time": wall,
+                "ferried": plan.ferried,
+            }
+        )
         given = self._given(secrets)
         agent.rest(f"{len(given)}\n".encode() + given)
         with Beside(self._fill):

@@ -18,7 +18,7 @@ from claude_bottle.backend.base import (
     BottleRequest,
     Grant,
 )
-from claude_bottle.backend.docker import bodies
+from claude_bottle.backend.docker import bodies, gvisor
 from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, Body, Names, Share
 from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.files import Tree
@@ -56,7 +56,9 @@ class DockerPlan(NamedTuple):
         ]
         shown += [f"{limits.memory >> 20} MiB"] if limits.memory else []
         shown += [f"{limits.cpus:g} processors"] if limits.cpus else []
+        kernel = ("gVisor: a kernel of its own, before the engine's",) if self.ferried else ()
         return (
+            *kernel,
             "container without network; no capabilities, no new privileges, system call filter",
             "read-only system; its loopback is the sidecars' container, which has its own user",
             f"limits: {', '.join(shown)}",
@@ -65,13 +67,25 @@ class DockerPlan(NamedTuple):
     def caveats(self) -> tuple[str, ...]:
         engine = f"engine {self.facts.version} at {self.facts.endpoint}"
         notes = [f"{engine}: who may use it may read all of the bottle, and of its sidecars' memory"]
-        notes.append("one kernel with the engine's host: a kernel exploit gets out (a microVM would hold it)")
+        if self.ferried:
+            notes.append(
+                "slow files and processes; what reaches a limit of memory or processes ends all of the bottle"
+            )
+        else:
+            notes.append(
+                "one kernel with the engine's host: a kernel exploit gets out (a microVM would hold it)"
+            )
         notes += [f"the image {tag} is built first" for tag in self.missing]
         if self.network == "host":
             notes.append("a route leads to this host's loopback, so the sidecars share the host's network")
         if self.request.limits.disk:
             notes.append("no disk limit: the engine's volumes have none")
         return tuple(notes)
+
+    @property
+    def ferried(self) -> bool:
+        """Whether a ferry inside takes the place of listeners that are handed over."""
+        return self.request.runtime is not None
 
     def agent_body(self, filter_text: str) -> Body:
         ours = dict(self.request.environment)
@@ -84,6 +98,7 @@ class DockerPlan(NamedTuple):
             (grant.target for grant in self.copies),
             (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items()),
             self.request.limits.wall_time,
+            self.facts.release if self.ferried else None,
         )
 
     def sidecars_body(self) -> Body:
@@ -115,6 +130,8 @@ def plan_bottle(
     limits = request.limits
     if not facts.limits and (limits.memory or limits.pids or limits.cpus):
         raise UsageError("the engine cannot limit memory, processes and processors", "remove the limits")
+    if request.runtime is not None and (fault := gvisor.lacking(facts.gvisor, facts.release)):
+        raise UsageError(fault, gvisor.HINT)
     uid = operator or 1000
     shares, copies = [], []
     for grant in request.grants:

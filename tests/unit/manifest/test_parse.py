@@ -71,6 +71,7 @@ EVERYTHING: dict[str, Any] = {
             "limits": {"memory": "512M", "cpus": 1.5, "pids": 200, "disk": "4G", "wall_time": "2h"},
             "image": "node:22",
             "packages": ["git", "ripgrep=13.0.0-4"],
+            "runtime": "runsc",
         },
         "child": {"extends": "dev", "dockerfile": "~/Dockerfile"},
     },
@@ -138,7 +139,7 @@ def test_every_key() -> None:
     assert dev.git.user == GitUser("Me", "me@example.org")
     assert (dev.workspace, dev.supervise, dev.image, dev.dockerfile) == ("overlay", False, "node:22", None)
     assert dev.limits == Limits(512 << 20, 1.5, 200, 4 << 30, 7200)
-    assert dev.packages == ("git", "ripgrep=13.0.0-4")
+    assert (dev.packages, dev.runtime) == (("git", "ripgrep=13.0.0-4"), "runsc")
     assert manifest.agents["reviewer"] == Agent(
         name="reviewer",
         bottle="dev",
@@ -207,6 +208,7 @@ def test_a_manifest_cannot_be_changed() -> None:
             bottle(limits={"pids": 1.5}),
             "bottles.dev.limits.pids: expected a whole number from 1 to 4194304, found a number",
         ),
+        (bottle(runtime="runc"), 'bottles.dev.runtime: unknown value; did you mean "runsc"?'),
         (bottle(packages="git"), "bottles.dev.packages: expected a list, found text"),
         (bottle(packages=["git", "git"]), "bottles.dev.packages[1]: is in the list already"),
         (route(hots="x"), '@.hots: unknown key; did you mean "host"?'),

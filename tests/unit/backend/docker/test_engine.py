@@ -32,6 +32,7 @@ UNIX = "unix:///var/run/docker.sock"
 INFO: dict[str, Any] = json.loads("""{
     "ServerVersion": "20.10.24+dfsg1", "Architecture": "x86_64", "OSType": "linux", "Name": "here",
     "OperatingSystem": "Debian GNU/Linux 12 (bookworm)", "Runtimes": {"runsc": {}, "runc": {}},
+    "KernelVersion": "6.1.0-35-amd64",
     "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default"],
     "MemoryLimit": true, "PidsLimit": true, "CpuCfsQuota": true
 }""")
@@ -42,7 +43,7 @@ def test_a_fit_engine_of_this_host() -> None:
     facts = facts_from(INFO, UNIX, "here")
     assert facts[:4] == (UNIX, "20.10.24+dfsg1", "x86_64", "Debian GNU/Linux 12 (bookworm)")
     assert (facts.local, facts.rootless, facts.seccomp, facts.limits) == (True, False, True, True)
-    assert (facts.runtimes, facts.fault) == (("runc", "runsc"), "")
+    assert (facts.gvisor, facts.release, facts.fault) == ((), "6.1.0-35-amd64", "")
     assert judge(facts).ok
     assert "this host's, " in dict(judge(facts).facts)["docker"]
 

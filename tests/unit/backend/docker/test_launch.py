@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -22,7 +23,7 @@ from claude_bottle.state.paths import BottlePaths
 from tests.support.plans import STATE, request
 from tests.unit.backend.docker.test_attached import out
 from tests.unit.backend.docker.test_enumerate import item
-from tests.unit.backend.docker.test_plan import LOCAL, NAMES, REMOTE, plan
+from tests.unit.backend.docker.test_plan import GVISOR, LOCAL, NAMES, REMOTE, plan
 
 if TYPE_CHECKING:
     from claude_bottle.backend.docker.api import Writer
@@ -121,8 +122,8 @@ def state(tmp_path: Path) -> Path:
     return folder
 
 
-def planned(state: Path, facts: EngineFacts) -> DockerPlan:
-    return plan(asked(state), facts)
+def planned(state: Path, facts: EngineFacts, runtime: str | None = None) -> DockerPlan:
+    return plan(asked(state)._replace(runtime=runtime), facts)
 
 
 def asked(state: Path) -> BottleRequest:
@@ -131,8 +132,14 @@ def asked(state: Path) -> BottleRequest:
     return request()._replace(paths=BottlePaths(state), grants=tuple(grants))
 
 
-def start(engine: Yes, state: Path, facts: EngineFacts = LOCAL, bundle: Bundle | None = None) -> None:
-    launching = Launching(planned(state, facts), engine)
+def start(
+    engine: Yes,
+    state: Path,
+    facts: EngineFacts = LOCAL,
+    bundle: Bundle | None = None,
+    runtime: str | None = None,
+) -> None:
+    launching = Launching(planned(state, facts, runtime), engine)
     envoy = EnvoyFiles("/no/envoy", str(state / "authorities.pem"))
     try:
         launching.start(Secrets({"KEY": PRIVATE}), envoy, bundle or Bundle(), lambda *_: None)
@@ -168,6 +175,22 @@ def test_the_bottles_files_are_moved_in(state: Path) -> None:
     start(engine, state)
     assert b"the bottle's own" in engine.files
     assert not (state / "home").exists()
+
+
+@pytest.mark.parametrize("runtime", [None, "runsc"])
+def test_sidecars_are_told_of_the_ferry_and_gvisor_of_no_error_that_it_does_not_know(
+    state: Path, runtime: str | None
+) -> None:
+    engine = Yes()
+    start(engine, state, GVISOR, runtime=runtime)
+    (spec,) = [told for told in engine.told if CREDENTIAL.encode() in told]
+    assert f'"ferried": {json.dumps(runtime is not None)}'.encode() in spec
+    (made,) = [said for said in engine.asked if f'{{"name": "{NAMES.agent}"}}' in said]
+    host = json.loads(made)[2]["HostConfig"]
+    (profile,) = [word.removeprefix("seccomp=") for word in host["SecurityOpt"] if "seccomp=" in word]
+    errors = {rule.get("errnoRet") for rule in json.loads(profile)["syscalls"]}
+    assert (errno.ENOSYS in errors, errno.EPERM in errors) == (runtime is None, True)
+    assert host.get("Runtime") == runtime
 
 
 REFUSALS = ["POST /containers/create", "CONVERSE /containers", "POST /containers/0a/start", "PUT /", "GET /"]

@@ -31,13 +31,14 @@ LOCAL = EngineFacts(
     local=True,
     seccomp=True,
     limits=True,
-    runtimes=("runc",),
+    release="6.1.0-35-amd64",
     kernel="linux",
 )
 REMOTE = LOCAL._replace(endpoint="ssh://far.example.org", local=False)
 NAMES = Names("reviewer-00000", "0123456789ab")
 IMAGES = ("claude-bottle/agent:aaaa", "claude-bottle/bundle:bbbb")
 OPERATOR = 1000
+GVISOR = LOCAL._replace(gvisor=("--host-uds=open", "--oci-seccomp"))
 LIMITS = Limits(memory=2 * GIB, cpus=1.5, pids=200, disk=5 * GIB, wall_time=3600)
 MODEL = Route("model.example.org", upstream=Upstream("http", "127.0.0.1", 11434))
 
@@ -89,6 +90,7 @@ PLANS: dict[str, Callable[[Path], DockerPlan]] = {
     "no-limits": lambda _: plan(request(limits=Limits(wall_time=60)), LOCAL._replace(limits=False)),
     "bind": bound,
     "host-network": lambda _: plan(with_route(MODEL)),
+    "gvisor": lambda place: plan(clone(place)._replace(runtime="runsc"), GVISOR),
 }
 
 

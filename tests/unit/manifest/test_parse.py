@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_bottle.errors import BottleError
 from claude_bottle.manifest.model import (
     Agent,
     EnvValue,
@@ -22,6 +21,7 @@ from claude_bottle.manifest.model import (
 )
 from claude_bottle.manifest.parse import ManifestError, Position, parse_manifest
 from claude_bottle.policy.model import Auth, Route, SecretRef, Upstream
+from tests.support.manifests import bottle, lines, route
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0"
 EVERYTHING: dict[str, Any] = {
@@ -91,24 +91,6 @@ EVERYTHING: dict[str, Any] = {
         "pair": {"bottle": ["dev", "child"]},
     },
 }
-
-
-def lines(obj: object) -> list[str]:
-    with pytest.raises(ManifestError) as refused:
-        Manifest.from_json_obj(obj)
-    assert isinstance(refused.value, BottleError)
-    assert refused.value.exit_code == 2
-    texts = [str(problem) for problem in refused.value.problems]
-    assert str(refused.value) == "\n".join(texts)
-    return texts
-
-
-def bottle(**keys: object) -> dict[str, Any]:
-    return {"bottles": {"dev": keys}}
-
-
-def route(**keys: object) -> dict[str, Any]:
-    return bottle(egress={"routes": [{"host": "a.example", **keys}]})
 
 
 def test_every_key() -> None:
@@ -300,72 +282,6 @@ def test_several_routes_of_one_host_are_fine() -> None:
     assert len(Manifest.from_json_obj(bottle(egress={"routes": routes})).bottles["dev"].egress.routes) == 2
 
 
-@pytest.mark.parametrize(
-    "value", ["${}", "${A B}", "${lower-case}", "a${HOME}", "${A}${B}", "?a\x1b[2J", "a\0"]
-)
-def test_environment_values_that_mean_something_else_than_they_say(value: str) -> None:
-    assert len(lines(bottle(env={"A": value}))) == 1
-
-
-@pytest.mark.parametrize("value", ["", "$HOME", "a?", "two\nlines", " ?"])
-def test_literals(value: str) -> None:
-    assert Manifest.from_json_obj(bottle(env={"A": value})).bottles["dev"].env["A"] == EnvValue(
-        "literal", value
-    )
-
-
-@pytest.mark.parametrize(
-    "value", ["512", "0M", "1.5G", "4g", "4GB", "-1M", " 1M", "1M\n", "", "1" * 12 + "M"]
-)
-def test_sizes(value: str) -> None:
-    assert len(lines(bottle(limits={"memory": value}))) == 1
-
-
-@pytest.mark.parametrize("value", ["90", "0s", "1d", "1h30m", "", "2H"])
-def test_durations(value: str) -> None:
-    assert len(lines(bottle(limits={"wall_time": value}))) == 1
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"Host": "box"},
-        {"Host": "*", "IdentityFile": "/k"},
-        {"Host": "-oProxyCommand=x", "IdentityFile": "/k"},
-        {"Host": "box", "IdentityFile": "/k\nProxyCommand x"},
-        {"Host": "box", "IdentityFile": "relative"},
-        {"Host": "box", "IdentityFile": "/k", "User": "me\nProxyCommand x"},
-        {"Host": "box", "IdentityFile": "/k", "Hostname": "127.1"},
-        {"Host": "box", "IdentityFile": "/k", "Port": "22"},
-        {"Host": "box", "IdentityFile": "/k", "KnownHostKey": "ssh-rsa x\n* ssh-rsa y"},
-    ],
-)
-def test_ssh_entries_cannot_smuggle_a_line(entry: object) -> None:
-    assert len(lines(bottle(ssh=[entry]))) == 1
-
-
-def test_ssh_entries_are_told_apart_by_host() -> None:
-    entry = {"Host": "box", "IdentityFile": "/k"}
-    assert lines(bottle(ssh=[entry, entry])) == ["bottles.dev.ssh[1]: is in the list already"]
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "-u", "--upload-pack=x", "ext::sh -c x", "file://relative", "http://a.example/x", "https://a.example"]
-    + ["https://u:p@a.example/x", "ssh://-oProxyCommand=x/y", "-oX@a:b", "a.example:-x", "git@a:b c"],
-)  # fmt: skip
-def test_git_urls(url: str) -> None:
-    assert len(lines(bottle(git={"repos": {"a": {"url": url}}}))) == 1
-
-
-@pytest.mark.parametrize(
-    "ref",
-    ["main", "refs/notes/x", "refs/heads/", "refs/heads/a..b", "refs/heads/a.lock", "+refs/heads/x"],
-)
-def test_git_refs(ref: str) -> None:
-    assert len(lines(bottle(git={"repos": {"a": {"url": "https://a.example/x", "refs": [ref]}}}))) == 1
-
-
 def test_positions_of_a_value_or_of_what_is_around_it() -> None:
     at = {
         ("bottles", "dev"): Position("m.json", 3, 5),
@@ -389,40 +305,6 @@ def test_problems_are_safe_to_print_and_show_no_values() -> None:
     assert len(text) < 400
     (text,) = lines(route(auth={"scheme": "bearer", "secret": "s3cr3t"}))
     assert "s3cr3t" not in text
-
-
-@pytest.mark.parametrize(
-    ("written", "tools"),
-    [
-        ("Read, Grep", ("Read", "Grep")),
-        ("Bash(git log:*, x), Read", ("Bash(git log:*, x)", "Read")),
-        (["Read"], ("Read",)),
-        ("", ()),
-    ],
-)
-def test_tools(written: object, tools: tuple[str, ...]) -> None:
-    obj = {"bottles": {"dev": {}}, "agents": {"a": {"bottle": "dev", "tools": written}}}
-    assert Manifest.from_json_obj(obj).agents["a"].tools == tools
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("model", "--mcp-config=x"),
-        ("model", "opus --x"),
-        ("name", "-x"),
-        ("tools", "Read, --x"),
-        ("tools", ["--x"]),
-        ("memory", ["user"]),
-        ("prompt", "a\ud800"),
-        ("prompt", "a\0"),
-        ("description", 1),
-        ("git", {"user": {"name": "a <b>"}}),
-        ("git", {"repos": {}}),
-    ],
-)
-def test_what_an_agent_cannot_say(key: str, value: object) -> None:
-    assert len(lines({"bottles": {"dev": {}}, "agents": {"a": {"bottle": "dev", key: value}}})) == 1
 
 
 def test_very_many_problems_are_cut() -> None:

@@ -13,7 +13,7 @@ from claude_bottle.cli.launching import (
     launch_agreed,
     options_from,
     refuse_arguments,
-    report,
+    work_in,
 )
 from claude_bottle.cli.screen import Screen
 
@@ -51,13 +51,4 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0
-    from claude_bottle.operations.settle import settle
-
-    screen.say(f"attached to {launched.metadata.slug}")
-    status = None
-    try:
-        status = launched.bottle.exec_claude([*launched.claude_arguments, *arguments], tty=True)
-    finally:
-        settled = settle(context, launched.metadata, launched.bottle, keep=status != 0)
-        report(screen, settled)
-    return status
+    return work_in(context, screen, launched, [*launched.claude_arguments, *arguments])

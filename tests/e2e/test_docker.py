@@ -214,6 +214,40 @@ def test_leftovers_of_every_kind_are_found_shown_and_removed(ready: Cli) -> None
     ready("cleanup", "--purge", slug, "--yes").failed(3, "there is no bottle")
 
 
+# A bottle that is started again
+
+PLANT = """
+    mkdir -p ~/.claude/projects/p ~/elsewhere && echo planted > ~/.claude/projects/p/planted.jsonl
+    echo mine > ~/elsewhere/planted.jsonl
+"""
+SWAPS = {
+    "the folder": "rm -r projects && ln -s ../elsewhere projects && mkdir ../elsewhere/p",
+    "its folder": "rm -r projects/p && ln -s ../../elsewhere projects/p",
+    "a folder by its whole path": "rm -r projects/p && ln -s /home/node/elsewhere projects/p",
+    "the file": "ln -sf ../../../elsewhere/planted.jsonl projects/p/planted.jsonl",
+    "another name of the file": "ln -f ../elsewhere/planted.jsonl projects/p/planted.jsonl",
+}
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_a_transcript_that_is_put_back_goes_through_no_link_of_an_agent(ready: Cli, swap: str) -> None:
+    """The engine unpacks it as root, into a volume that is the agent's to prepare."""
+    slug = ready.start()
+    ready.inside(slug, f"{PLANT} {COMMIT} Mine --allow-empty").ok()
+    ready.kill(slug)
+    eventually(lambda: ready.slugs() == [])
+    in_home = ("run", "--rm", "--volume", f"claude-bottle-{slug}:/home/node", base_image(), "sh", "-ec")
+    engine(*in_home, f"cd /home/node/.claude && {SWAPS[swap]}")
+    kept = ready.state / slug / "home" / ".claude" / "projects" / "p" / "planted.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("put back\n")
+    ready("pull", slug).ok()
+    put_back = engine(*in_home, "cat /home/node/.claude/projects/p/planted.jsonl")
+    elsewhere = engine(*in_home, "cd /home/node/elsewhere && find . -type f -exec cat {} +")
+    assert (put_back, elsewhere) == ("put back\n", "mine\n")
+    assert ready.git("log", "-1", "--format=%s", f"refs/bottles/{slug}/heads/bottle/{slug}") == "Mine"
+
+
 # An engine that is elsewhere
 
 

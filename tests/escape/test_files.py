@@ -198,7 +198,7 @@ def test_the_kernels_own_files_cannot_be_written(cell: Launched, attack: Attack)
     )
     assert {path for path in found["written"] if not path.startswith(OF_ITS_OWN)} == set()
     assert found["tested"] > 100
-    assert found["sys"] == (["fs"] if cell.metadata.runtime else []), "gVisor's own control groups"
+    assert (found["sys"] or []) == (["fs"] if cell.metadata.runtime else []), "gVisor's own control groups"
 
 
 def test_its_own_settings_are_not_the_hosts(attack: Attack) -> None:

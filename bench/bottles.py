@@ -17,7 +17,8 @@ from bench.lab import Lab
 from bench.memory import Weight, weigh
 from bench.operator import Operator, Start
 from claude_bottle.backend.bubblewrap.argv import Mount, bwrap_arguments
-from claude_bottle.backend.bubblewrap.entry import lock_holder, read_facts
+from claude_bottle.backend.bubblewrap.entry import read_facts
+from claude_bottle.backend.bubblewrap.lock import lock_holder
 from claude_bottle.backend.bubblewrap.plan import BubblewrapPlan
 from claude_bottle.backend.bubblewrap.stage import STAGE
 from claude_bottle.backend.linux import NS_GET_USERNS

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from claude_bottle.backend.base import ActiveAgent, BottleBackend
+from claude_bottle.errors import BottleError
 
 Loader = Callable[[str], BottleBackend]
 
@@ -35,6 +36,8 @@ def enumerate_all(loaders: Mapping[str, Loader], state: Path, timeout: float) ->
 def _ask(name: str, loader: Loader, state: Path, answers: queue.Queue[tuple[str, list[ActiveAgent]]]) -> None:
     try:
         found = loader(name).active(state)
+    except BottleError as error:
+        found = [_warning(name, error.message)]
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one backend must not hide the others
         found = [_warning(name, f"{type(error).__name__}: {error}")]
     answers.put((name, found))

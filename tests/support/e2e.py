@@ -264,7 +264,7 @@ class Cli:
 
     def keeper(self, slug: str) -> int:
         """The process that keeps a bottle alive."""
-        from claude_bottle.backend.bubblewrap.entry import lock_holder
+        from claude_bottle.backend.bubblewrap.lock import lock_holder
 
         pid = lock_holder(str(self.state / slug / "run"))
         assert pid

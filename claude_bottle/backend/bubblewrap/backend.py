@@ -100,7 +100,7 @@ class BubblewrapBackend(BottleBackend):
 
     def find(self, metadata: Metadata, paths: BottlePaths) -> BubblewrapBottle | None:
         from claude_bottle.backend.bubblewrap.bottle import BubblewrapBottle
-        from claude_bottle.backend.bubblewrap.entry import lock_holder
+        from claude_bottle.backend.bubblewrap.lock import lock_holder
 
         if lock_holder(str(paths.run)) == 0:
             return None
@@ -113,7 +113,7 @@ class BubblewrapBackend(BottleBackend):
 
     def remains(self, state: Path) -> list[Remain]:
         from claude_bottle.backend.bubblewrap.cgroups import remains
-        from claude_bottle.backend.bubblewrap.entry import lock_holder
+        from claude_bottle.backend.bubblewrap.lock import lock_holder
 
         home = Home(state.parent)
         ended = [slug for slug in list_slugs(home) if lock_holder(str(home.bottle(slug).run)) == 0]

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
-from claude_bottle.backend.bubblewrap import entry
 from claude_bottle.backend.bubblewrap.argv import enter_argv
 from claude_bottle.backend.bubblewrap.guard import end_remains
+from claude_bottle.backend.bubblewrap.lock import lock_holder
 from claude_bottle.backend.python import PACKAGE_ROOT
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import Command, Result, Runner
@@ -74,22 +74,22 @@ def stop_keeper(run: str) -> None:
             return
         deadline = time.monotonic() + _STOP_SECONDS
         while time.monotonic() < deadline:
-            if entry.lock_holder(run) == 0:
+            if lock_holder(run) == 0:
                 end_remains(run)
                 return
             time.sleep(0.005)
-    raise BottleError("the bottle's keeper does not end", f"its process is {entry.lock_holder(run)}")
+    raise BottleError("the bottle's keeper does not end", f"its process is {lock_holder(run)}")
 
 
 def _signal_holder(run: str, number: signal.Signals) -> bool:
     """False where nobody holds the lock. The pidfd is checked against the lock before it is used."""
-    holder = entry.lock_holder(run)
+    holder = lock_holder(run)
     if holder == 0:
         return False
     with suppress(ProcessLookupError):
         pidfd = os.pidfd_open(holder)
         try:
-            if entry.lock_holder(run) == holder:
+            if lock_holder(run) == holder:
                 signal.pidfd_send_signal(pidfd, number)
         finally:
             os.close(pidfd)

@@ -18,13 +18,12 @@ import fcntl
 import os
 import resource
 import signal
-import struct
 from collections import namedtuple
 
 from claude_bottle.backend import linux
+from claude_bottle.backend.bubblewrap.lock import ENTRY, lock_holder
 
-LOCK, ENTRY, FILTER = "lock", "entry", "seccomp.bpf"
-_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: fcntl_locking(2)
+FILTER = "seccomp.bpf"
 _MAX_ENVIRONMENT = 2 << 20  # bytes; execve(2) takes no more by default
 _KINDS = (
     ("mnt", linux.CLONE_NEWNS),
@@ -63,31 +62,6 @@ class Doors(namedtuple("Doors", "owner namespaces inner environment program cgro
     program: bytes
     cgroups: tuple[int, ...]
     rlimits: tuple[tuple[int, int], ...]
-
-
-def take_lock(run: str) -> int:
-    """Locks the run directory for this process. Raises BlockingIOError.
-
-    The descriptor must stay open, and the process must not open the file again: closing any descriptor of a
-    file gives up all record locks that a process has on it (fcntl_locking(2)).
-    """
-    fd = os.open(os.path.join(run, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
-
-
-def lock_holder(run: str) -> int:
-    """The process that keeps this bottle alive, as the kernel names it; 0 where there is none."""
-    try:
-        fd = os.open(os.path.join(run, LOCK), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, query))
-        return 0 if kind == fcntl.F_UNLCK else int(pid)
-    finally:
-        os.close(fd)
 
 
 def start_time(pid: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from claude_bottle.backend.base import ActiveAgent
-from claude_bottle.backend.bubblewrap.entry import ENTRY, lock_holder
+from claude_bottle.backend.bubblewrap.lock import ENTRY, lock_holder
 from claude_bottle.state.paths import Home, list_slugs
 from claude_bottle.state.store import Broken, read
 

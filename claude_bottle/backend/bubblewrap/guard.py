@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from claude_bottle.backend import linux
 from claude_bottle.backend.bubblewrap import entry
+from claude_bottle.backend.bubblewrap.lock import lock_holder
 
 _SECONDS = 5.0
 _OVER = b"over"
@@ -96,7 +97,7 @@ def kill_and_wait(pidfd: int) -> None:
 
 def end_remains(run: str) -> None:
     """Kills what is left of a bottle whose keeper and guard were both killed. Only where nobody keeps it."""
-    if entry.lock_holder(run):
+    if lock_holder(run):
         return
     try:
         facts = entry.read_entry(run)

@@ -32,6 +32,7 @@ from claude_bottle.backend.bubblewrap.birth import (
     spawn_bottle,
 )
 from claude_bottle.backend.bubblewrap.guard import Guard
+from claude_bottle.backend.bubblewrap.lock import take_lock
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.lines import Lines, Reporter
@@ -261,7 +262,7 @@ def _load() -> None:
 def _take_over(place: str, begin: dict[str, Any]) -> int:
     """Locks the bottle's run directory, and only then moves Envoy's folder there. Raises OSError."""
     _log_to(begin["log"])
-    lock = entry.take_lock(begin["run"])
+    lock = take_lock(begin["run"])
     os.rename(place, begin["folder"])
     return lock
 

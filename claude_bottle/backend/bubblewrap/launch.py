@@ -15,6 +15,7 @@ from claude_bottle.backend.bubblewrap.argv import bwrap_arguments
 from claude_bottle.backend.bubblewrap.early import envoy_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
 from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
+from claude_bottle.backend.bubblewrap.lock import ENTRY, lock_holder
 from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.backend.seccomp import compile_filter
@@ -43,7 +44,7 @@ def start(
     progress: Progress,
 ) -> None:
     """Starts what the plan says. Raises BottleError; then nothing is left running."""
-    if entry.lock_holder(str(plan.request.paths.run)):
+    if lock_holder(str(plan.request.paths.run)):
         keeper.abandon()
         raise BottleError(f"{plan.request.slug} runs already")
     try:
@@ -140,7 +141,7 @@ def _spec(plan: BubblewrapPlan, secrets: Secrets) -> dict[str, object]:
         "wall_time": plan.limits.wall_time,
         "port": GATE_PORT,
         "run": str(paths.run),
-        "entry": str(paths.run / entry.ENTRY),
+        "entry": str(paths.run / ENTRY),
         "filter": str(paths.run / entry.FILTER),
     }
 

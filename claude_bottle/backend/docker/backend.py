@@ -31,11 +31,11 @@ from claude_bottle.backend.docker.enumerate import (
     active_agents,
     containers,
     has_bottles,
-    home_id,
     is_whole,
 )
 from claude_bottle.errors import BackendMissingError, BottleError, NotFoundError
 from claude_bottle.proc import Runner, SystemRunner
+from claude_bottle.state.identity import identity
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths, Home, list_slugs
 
@@ -83,13 +83,14 @@ class DockerBackend(BottleBackend):
     def plan(self, request: BottleRequest) -> BottlePlan:
         from claude_bottle.backend.docker import images
         from claude_bottle.backend.docker.plan import plan_bottle
+        from claude_bottle.state.identity import make_identity
 
         readiness = self.check()
         if not readiness.ok:
             raise BackendMissingError(f"docker cannot be used here: {readiness.reason}", readiness.hint)
         tags = tuple(tag for _, tag in self._recipes(request))
         missing = images.missing(self._engine, tags)
-        names = _names(request.slug, request.paths)
+        names = Names(request.slug, make_identity(Home(request.paths.root.parent.parent)))
         return plan_bottle(request, self._facts, names, (tags[0], tags[1]), missing, os.geteuid())
 
     def _recipes(self, request: BottleRequest) -> tuple[tuple[object, str], ...]:
@@ -169,7 +170,7 @@ class DockerBackend(BottleBackend):
 
         home = Home(state.parent)
         known = frozenset(list_slugs(home))
-        return self._asked(state, lambda: observe_remains(self._engine, home_id(home.root), known))
+        return self._asked(state, lambda: observe_remains(self._engine, identity(home), known))
 
     def clean(self, remains: Sequence[Remain]) -> None:
         from claude_bottle.backend.docker.cleanup import remove_remains
@@ -219,4 +220,4 @@ class DockerBackend(BottleBackend):
 
 
 def _names(slug: str, paths: BottlePaths) -> Names:
-    return Names(slug, home_id(paths.root.parent.parent))
+    return Names(slug, identity(Home(paths.root.parent.parent)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.docker.api import parsed
 from claude_bottle.backend.docker.bodies import LABEL
 from claude_bottle.errors import BottleError
+from claude_bottle.state.identity import identity
 from claude_bottle.state.paths import Home, is_slug
 from claude_bottle.state.store import Broken, read, read_all
 
@@ -33,11 +33,6 @@ class Container(NamedTuple):
     @property
     def runs(self) -> bool:
         return self.state in ("running", "paused", "restarting")
-
-
-def home_id(root: Path) -> str:
-    """Tells the containers of one home of claude-bottle from those of another."""
-    return hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
 def containers(engine: Engine, home: str, slug: str | None = None) -> tuple[Container, ...]:
@@ -72,7 +67,7 @@ def is_whole(found: Iterable[Container]) -> bool:
 def active_agents(engine: Engine, state: Path) -> list[ActiveAgent]:
     home = Home(state.parent)
     by_slug: dict[str, list[Container]] = {}
-    for item in containers(engine, home_id(home.root)):
+    for item in containers(engine, identity(home)):
         by_slug.setdefault(item.slug, []).append(item)
     return [row for slug, found in by_slug.items() if (row := _row(home, slug, found))]
 

@@ -14,7 +14,8 @@ import pytest
 
 from claude_bottle.backend import enumerate_active_agents, load_backend
 from claude_bottle.backend.bubblewrap.bottle import stop_keeper
-from claude_bottle.backend.bubblewrap.entry import lock_holder, read_facts
+from claude_bottle.backend.bubblewrap.entry import read_facts
+from claude_bottle.backend.bubblewrap.lock import lock_holder
 from claude_bottle.errors import BottleError
 from claude_bottle.operations import launch as launching
 from claude_bottle.operations.launch import Launched, revive

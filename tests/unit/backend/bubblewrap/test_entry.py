@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,19 +14,17 @@ from hypothesis import strategies as st
 
 from claude_bottle.backend.bubblewrap import entry
 from claude_bottle.backend.bubblewrap.entry import (
-    ENTRY,
-    LOCK,
     Facts,
     NotRunning,
     _environment_of,
-    lock_holder,
     open_doors,
     parse,
     read_facts,
     render,
     start_time,
-    take_lock,
 )
+from claude_bottle.backend.bubblewrap.lock import ENTRY
+from tests.support.keepers import held
 
 NUMBERS = st.integers(min_value=1, max_value=1 << 22)
 FOLDERS = st.from_regex(r"/sys/fs/cgroup(/[a-zA-Z0-9_.@-]+( [a-z]+)?){0,4}", fullmatch=True)
@@ -80,46 +77,16 @@ def test_no_part_of_the_first_two_lines_can_be_missing(length: int) -> None:
     assert "1240".startswith(facts.anchor_born)
 
 
-def test_nobody_holds_what_is_not_there(tmp_path: Path) -> None:
-    assert lock_holder(str(tmp_path)) == 0
+def test_a_bottle_that_nobody_keeps_is_not_running(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="keeper is gone"):
         read_facts(str(tmp_path))
-
-
-HOLD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from claude_bottle.backend.bubblewrap.entry import take_lock
-lock = take_lock(sys.argv[2])
-print("held", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds the lock of `tmp_path`."""
-    argv = [sys.executable, "-c", HOLD, str(Path(__file__).parents[4]), str(tmp_path)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
+    with held(tmp_path) as process:
         yield process
-        process.kill()
-
-
-def test_the_kernel_names_the_holder(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
-    assert lock_holder(str(tmp_path)) == holder.pid
-    with pytest.raises(BlockingIOError):
-        take_lock(str(tmp_path))
-    holder.kill()
-    holder.wait()
-    assert lock_holder(str(tmp_path)) == 0
-    os.close(take_lock(str(tmp_path)))
-
-
-def test_the_lock_is_private(tmp_path: Path) -> None:
-    os.close(take_lock(str(tmp_path)))
-    assert (tmp_path / LOCK).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_bottle_that_still_starts_cannot_be_entered(

@@ -15,12 +15,12 @@ from claude_bottle.backend.docker.enumerate import (
     Container,
     active_agents,
     containers,
-    home_id,
     is_whole,
     parse,
 )
 from claude_bottle.errors import BottleError
 from claude_bottle.state import store
+from claude_bottle.state.identity import make_identity
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import Home, open_home
 from tests.support.fake_engine import fake_engine, refuses
@@ -125,13 +125,6 @@ def test_the_labels_that_are_asked_for_are_those_that_are_given() -> None:
     assert parse([{**AGENT, "Labels": given}]) == parse([AGENT])
 
 
-def test_every_home_has_an_id_of_its_own() -> None:
-    roots = [Path("/srv/a"), Path("/srv/b"), Path("/srv/a/b"), Path("/")]
-    assert len({home_id(root) for root in roots}) == len(roots)
-    assert home_id(Path("/srv/a")) == home_id(Path("/srv") / "a")
-    assert all(len(home_id(root)) == 16 and home_id(root).isalnum() for root in roots)
-
-
 def test_an_engine_that_does_not_answer_is_an_error_and_no_empty_list() -> None:
     for answer in (refuses(0, "no engine"), refuses(404), refuses(500), b"", b"["):
         with fake_engine((ASKED, answer)) as engine, pytest.raises(EngineError):
@@ -173,7 +166,9 @@ def test_more_than_a_whole_bottle_is_whole() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return open_home(Home(tmp_path / "home"))
+    home = open_home(Home(tmp_path / "home"))
+    make_identity(home)
+    return home
 
 
 def save(home: Home, slug: str) -> None:
@@ -216,3 +211,10 @@ def test_containers_without_a_state_folder_are_still_shown(home: Home) -> None:
     lost, fine = rows(home, AGENT, SIDECARS, *other)
     assert (lost.slug, lost.agent_name, lost.warning) == (SLUG, "-", "no metadata.json")
     assert (fine.slug, fine.warning) == ("other-00000", "")
+
+
+def test_a_home_without_identity_has_no_rows_but_an_error(home: Home) -> None:
+    """Nothing of it can be told from what is another home's."""
+    (home.root / "identity").unlink()
+    with fake_engine() as engine, pytest.raises(BottleError, match="identity is gone"):
+        active_agents(engine, home.state)

@@ -1,0 +1,55 @@
+"""What tells this home of claude-bottle from every other one, on whatever machine: a random word in a file.
+
+An engine may serve several homes of several machines; each of them finds and removes only what bears its
+own word. Invariant: once written it never changes, and one that cannot be read is an error, not another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from claude_bottle.errors import BottleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_bottle.state.paths import Home
+
+_BYTES = 8
+
+
+def identity(home: Home) -> str:
+    """Raises BottleError where there is none."""
+    path = _path(home)
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            word = file.read(64).strip()
+    except FileNotFoundError as error:
+        raise BottleError(f"{path} is gone, which tells this home's containers from others'") from error
+    except OSError as error:
+        raise BottleError(f"cannot read {path}: {error.strerror}") from error
+    if len(word) != 2 * _BYTES or set(word) - set("0123456789abcdef"):
+        raise BottleError(f"{path} is damaged, which tells this home's containers from others'")
+    return word
+
+
+def make_identity(home: Home) -> str:
+    """The one that is there, else a new one; of two processes that make one, both get the first."""
+    path = _path(home)
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(f"{os.urandom(_BYTES).hex()}\n")
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        except OSError as error:
+            raise BottleError(f"cannot make {path}: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+    return identity(home)
+
+
+def _path(home: Home) -> Path:
+    return home.root / "identity"

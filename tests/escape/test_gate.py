@@ -332,3 +332,15 @@ def test_the_gates_neighbours_cannot_be_called(cell: Launched, attack: Attack) -
     assert {item for item in found["listening"] if item.endswith(":238B")} == {"0100007F:238B"}
     assert [name for name in found["named"] if "envoy" in name or "authz" in name or "up-" in name] == []
     assert shell_inside(cell.bottle, "ls /run/egress /run/*.sock").status != 0
+
+
+def test_a_denial_reaches_who_has_not_sent_all(cell: Launched) -> None:
+    """A program that only learns of a broken stream cannot tell its operator what to ask for."""
+    url = f"https://{UPSTREAM_HOST}/nowhere"
+    sending = (
+        f"(sleep 1; head -c 200000 /dev/zero) | curl -sS --max-time 10 --write-out %{{http_code}} -T - {url}"
+    )
+    done = cell.bottle.exec(["sh", "-c", sending])
+    body, status = done.text[:-3], done.text[-3:]
+    assert (done.status, status) == (0, "403"), done.complaint
+    assert json.loads(body)["error"]["reason"] in ("method-not-allowed", "path-not-allowed")

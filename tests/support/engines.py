@@ -90,6 +90,7 @@ class Engine:
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             "cgroup-parent": f"/{self.group}",
             "live-restore": live_restore,
+            "runtimes": _gvisor(),
         }
         (self._folder / "daemon.json").write_text(json.dumps(settings))
         argv = [*self._inside(*_SPACES), "dockerd", "--config-file", str(self._folder / "daemon.json")]
@@ -207,6 +208,14 @@ def _end(holder: subprocess.Popen[bytes]) -> None:
         holder.wait(_PATIENCE)
     finally:
         holder.kill()
+
+
+def _gvisor() -> dict[str, object]:
+    """Where this machine has it, as bottles need it."""
+    path = shutil.which("runsc")
+    return (
+        {} if path is None else {"runsc": {"path": path, "runtimeArgs": ["--host-uds=open", "--oci-seccomp"]}}
+    )
 
 
 def _name(pid: int) -> str:

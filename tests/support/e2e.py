@@ -264,11 +264,14 @@ class Cli:
 
     def keeper(self, slug: str) -> int:
         """The process that keeps a bottle alive."""
-        from claude_bottle.backend.bubblewrap.entry import lock_holder
-
-        pid = lock_holder(str(self.state / slug / "run"))
+        pid = self.keeper_or_none(slug)
         assert pid
         return pid
+
+    def keeper_or_none(self, slug: str) -> int | None:
+        from claude_bottle.backend.bubblewrap.entry import lock_holder
+
+        return lock_holder(str(self.state / slug / "run")) or None
 
     def kill(self, slug: str) -> None:
         """Everything of a bottle, without a word."""

@@ -188,6 +188,9 @@ def mounts_of(cli: Cli) -> list[str]:
 
 
 def files_of(cli: Cli) -> list[str]:
-    """What lies in the folders that bottles are in, and in the one for what is passing. The archive stays."""
-    tops = [path for path in (cli.state, cli.tmp) if path.is_dir()]
-    return sorted(str(path.relative_to(cli.root)) for top in tops for path in top.iterdir())
+    """What lies in the folders that bottles are in, and in the one for what is passing.
+
+    The archive stays, and so does what an image was made of.
+    """
+    found = [path for top in (cli.state, cli.tmp) if top.is_dir() for path in top.iterdir()]
+    return sorted(str(path.relative_to(cli.root)) for path in found if path.name != ".digests.json")

@@ -1,6 +1,6 @@
 """Whatever is of one operator's world on this host, seen as what it is, and killed at random.
 
-Invariant: only processes that show that they belong to this world are killed, and never an engine's own.
+Invariant: only processes that are proved to belong to this world are killed, and never an engine's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.e2e import Cli
-from tests.support.processes import command_of
+from tests.support.processes import all_processes, command_of, descendants
 
 _NEVER = re.compile("docker(d|-proxy)?$|containerd|runc|pytest")
 # Of a Python, the first whose words stand in its command line; a fork looks like what it was forked from.
@@ -49,11 +49,32 @@ class Kill(NamedTuple):
 
 
 def victims(cli: Cli) -> list[Victim]:
-    return [Victim(pid, role) for pid in cli.processes("") if (role := role_of(pid)) and _is_ours(pid)]
+    """Who names this world, whoever descends from them, and what runs in its containers; nobody else.
+
+    That a process sees a mount of this world proves nothing: any process of this host may, for a moment.
+    """
+    named = [pid for pid in all_processes() if pid != os.getpid() and cli.named_by(pid)]
+    family = {pid for parent in named for pid in descendants(parent)}
+    return [
+        Victim(pid, role) for pid in family | contained(cli) if (role := role_of(pid)) and _may_be_ended(pid)
+    ]
 
 
-def _is_ours(pid: int) -> bool:
-    """One that we may signal."""
+def contained(cli: Cli) -> set[int]:
+    """By the control groups, which bear the numbers of the containers."""
+    numbers = cli.container_ids()
+    return {pid for pid in all_processes() if numbers and any(number in _group_of(pid) for number in numbers)}
+
+
+def _group_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
+def _may_be_ended(pid: int) -> bool:
+    """By us, who may be an ordinary user."""
     try:
         return os.geteuid() in (0, os.stat(f"/proc/{pid}").st_uid)
     except OSError:
@@ -79,11 +100,11 @@ def kill_one(cli: Cli, chosen: random.Random) -> str:
     if not there:
         return ""
     role = chosen.choice(sorted({victim.role for victim in there}))
-    pid = chosen.choice([victim.pid for victim in there if victim.role == role])
+    victim = chosen.choice([each for each in there if each.role == role])
     with suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(victim.pid)
         try:
-            if role_of(pid) == role and pid in cli.processes(""):
+            if victim in victims(cli):  # now that it is held, still the same
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         finally:
             os.close(pidfd)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -42,8 +43,10 @@ from claude_bottle.sidecars.supervised import Program, Supervised
 class Bundle:
     """Built from its spec, started once, closed once. `failed` is set when it can serve no longer."""
 
-    def __init__(self, spec: BundleSpec, envoy: Child) -> None:
+    def __init__(self, spec: BundleSpec, envoy: Child, write_more: Callable[[], None] = lambda: None) -> None:
+        """`write_more` writes what Envoy reads besides the bundle's own files."""
         self._spec = spec
+        self._write_more = write_more
         self._log = DecisionLog(spec.decisions)
         self._up = Record(spec.services)
         self._envoy = Supervised(
@@ -109,6 +112,7 @@ class Bundle:
     def _configure_envoy(self) -> None:
         """From the snapshot: whoever took over the Envoy that ended could write its files."""
         policy, uid = self._spec.policy, self._spec.envoy_uid
+        self._write_more()
         write_for_envoy(CLUSTERS_FILE, envoy_clusters(policy, self._spec.authorities), uid)
         write_for_envoy(LISTENERS_FILE, envoy_listeners(policy, self._spec.leaves), uid)
 

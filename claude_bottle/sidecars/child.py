@@ -69,14 +69,15 @@ class Child:
         os.close(self._pidfd)
 
 
-def write_for_envoy(path: str, content: Mapping[str, Any], uid: int | None) -> None:
+def write_for_envoy(path: str, content: Mapping[str, Any] | str, uid: int | None) -> None:
     """Replaces a file that Envoy reads; it sees the old one or the new one. `uid` is whom it runs as."""
+    text = content if isinstance(content, str) else json.dumps(content)
     temporary = f"{path}.new"
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "w") as file:
-        json.dump(content, file)
+        file.write(text)
         if uid is not None:
             os.fchown(file.fileno(), uid, uid)
     os.rename(temporary, path)

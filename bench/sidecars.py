@@ -45,6 +45,7 @@ def spec_of(ports: dict[str, int]) -> BundleSpec:
         envoy_uid=None,
         authorities=AUTHORITIES,
         decisions="decisions.jsonl",
+        services="services",
     )
 
 

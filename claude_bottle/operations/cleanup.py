@@ -6,6 +6,7 @@ starts or stops at this moment is left alone, as is what has changed since the p
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,10 +16,10 @@ from claude_bottle.backend.base import Remain
 from claude_bottle.errors import BottleError, UsageError
 from claude_bottle.operations.context import Context
 from claude_bottle.state import store
-from claude_bottle.state.paths import Home, list_slugs
+from claude_bottle.state.paths import Home, is_slug, list_slugs
 
 _DAY = 86400.0
-STATE, PURGED = "state", "preserved state"
+STATE, PURGED, LOCK = "state", "preserved state", "lock"
 Look = Callable[[], list[Remain]]
 Remove = Callable[[Sequence[Remain]], None]
 
@@ -41,13 +42,25 @@ def carry_out(context: Context, agreed: Sequence[Remain]) -> list[str]:
         mine = [item for item in agreed if item.slug == slug]
         try:
             with store.locked_or_busy(context.home.bottle(slug)):
-                for look, remove in _places(context):
-                    remove([item for item in look() if item in mine])
-                for _ in (item for item in mine if item.kind == PURGED):
+                purged = any(item.kind == PURGED for item in mine)
+                wanted = partial(_is_wanted, mine, slug if purged else "")
+                _remove(context, wanted)
+                if purged:
                     _purge(context, slug)
+                    _remove(context, wanted)  # what has no state only now
         except (BottleError, OSError) as error:
             problems.append(f"{slug}: {error}")
     return problems
+
+
+def _is_wanted(agreed: Sequence[Remain], purged: str, item: Remain) -> bool:
+    """Of what is purged, everything."""
+    return item in agreed or item.slug == purged
+
+
+def _remove(context: Context, wanted: Callable[[Remain], bool]) -> None:
+    for look, remove in _places(context):
+        remove([item for item in look() if wanted(item)])
 
 
 def _places(context: Context) -> list[tuple[Look, Remove]]:
@@ -55,7 +68,22 @@ def _places(context: Context) -> list[tuple[Look, Remove]]:
     places: list[tuple[Look, Remove]] = [
         (partial(backend.remains, context.home.state), backend.clean) for backend in backends
     ]
-    return [*places, (lambda: _unused(context.home), lambda items: _remove_state(context.home, items))]
+    return [
+        *places,
+        (lambda: _unused(context.home), lambda items: _remove_state(context.home, items)),
+        (lambda: _unlocked(context.home), lambda _: None),  # who gives the lock up removes it
+    ]
+
+
+def _unlocked(home: Home) -> list[Remain]:
+    """Locks of bottles whose state went, where whoever held them was killed right after."""
+    names = os.listdir(home.state) if home.state.is_dir() else []
+    slugs = [name.removeprefix(".").removesuffix(".lock") for name in names if name.endswith(".lock")]
+    return [
+        Remain(LOCK, str(home.state / f".{slug}.lock"), slug, "its bottle has no state")
+        for slug in slugs
+        if is_slug(slug) and not home.bottle(slug).root.exists()
+    ]
 
 
 def _unused(home: Home) -> list[Remain]:
@@ -78,20 +106,37 @@ def _remove_state(home: Home, items: Sequence[Remain]) -> None:
 
 
 def _purged(context: Context, slug: str) -> Remain:
-    metadata = store.load(context.home, slug)
-    if load_backend(metadata.backend).find(metadata, context.home.bottle(slug)) is not None:
+    if _runs(context.home, slug):
         raise UsageError(f"{slug} is running", f"claude-bottle stop {slug}")
     return Remain(PURGED, str(context.home.bottle(slug).root), slug, "asked for")
 
 
 def _purge(context: Context, slug: str) -> None:
-    metadata, paths = store.load(context.home, slug), context.home.bottle(slug)
-    backend = load_backend(metadata.backend)
-    if backend.find(metadata, paths) is not None:
+    """Of a state that nobody can read, the folder: what else there is of it is found by its name."""
+    paths = context.home.bottle(slug)
+    if _runs(context.home, slug):
         raise BottleError("it is running")
-    backend.discard(metadata, paths)
-    backend.forget(metadata, paths)
+    metadata = store.read(context.home, slug)
+    if not isinstance(metadata, store.Broken):
+        backend = load_backend(metadata.backend)
+        backend.discard(metadata, paths)
+        backend.forget(metadata, paths)
     store.remove(paths)
+
+
+def _runs(home: Home, slug: str) -> bool:
+    """Of a state that nobody can read, every backend is asked.
+
+    Raises NotFoundError; BottleError where nobody knows.
+    """
+    paths = home.bottle(slug)
+    if not is_slug(slug) or not paths.root.is_dir():
+        store.load(home, slug)  # says which may be meant
+    metadata = store.read(home, slug)
+    if not isinstance(metadata, store.Broken):
+        return load_backend(metadata.backend).find(metadata, paths) is not None
+    backends = [load_backend(name) for name in known_backend_names()]
+    return any(row.slug == slug for backend in backends for row in backend.active(home.state))
 
 
 def _is_busy(home: Home, slug: str) -> bool:

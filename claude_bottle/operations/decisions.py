@@ -35,7 +35,9 @@ def describe(event: dict[str, Any]) -> str:
     where = f"{event.get('host') or ''}:{event.get('port') or ''}" if event.get("host") else ""
     what = " ".join(str(event[key]) for key in ("method", "path") if event.get(key))
     reason = "" if event.get("reason") in (None, "allowed") else f"  {event['reason']}"
-    extra = []
+    extra = [f"{event['program']}, {event['sidecar']}"] if event.get("program") else []
+    if event.get("said"):
+        extra.append(f"it said: {event['said']}")
     if event.get("credential"):
         extra.append(f"credential {event['credential']}")
     if event.get("address"):

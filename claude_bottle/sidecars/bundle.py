@@ -1,8 +1,8 @@
 """The bundle: all sidecars of one bottle in one process, with Envoy beside it.
 
-Invariant: the gate is served last and only when everything behind it answers. A sidecar that dies is
-restarted a few times; while it is away nothing passes; when it does not come back the bundle ends, and with
-it the bottle.
+Invariant: the gate is served last and only when everything behind it answers. Envoy is started again when it
+ends, from the same snapshot and confined as before; while it is away nothing passes by it; when it keeps
+ending the bundle ends, and with it the bottle. Whatever else serves lives and dies with this process.
 
 The bundle runs in its own folder (`run`), so that all socket paths are short and relative.
 """
@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 from claude_bottle.errors import BottleError
 from claude_bottle.policy.routes import decide_connect, decide_request
-from claude_bottle.sidecars.bundle_spec import ENVOY_LOG, BundleSpec
+from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.decisions import DecisionLog
 from claude_bottle.sidecars.egress.authz import AuthzServer, Judge
@@ -27,26 +28,39 @@ from claude_bottle.sidecars.egress.envoy import (
     CLUSTERS_FILE,
     LISTENER_SOCKET,
     LISTENERS_FILE,
+    envoy_bootstrap,
     envoy_clusters,
     envoy_listeners,
 )
 from claude_bottle.sidecars.egress.gate import Gate, unix_stage
 from claude_bottle.sidecars.egress.outlets import inspected_chains, inspected_outlets
 from claude_bottle.sidecars.pipelock.dialler import Dialler
+from claude_bottle.sidecars.services import SERVICES, Record
 from claude_bottle.sidecars.sockets import listen_unix
-
-_ENVOY_SECONDS = 15.0
-_RESTARTS, _RESTART_WINDOW = 5, 60.0  # so many within so many seconds
+from claude_bottle.sidecars.supervised import Program, Supervised
 
 
 class Bundle:
     """Built from its spec, started once, closed once. `failed` is set when it can serve no longer."""
 
-    def __init__(self, spec: BundleSpec, envoy: Child) -> None:
+    def __init__(self, spec: BundleSpec, envoy: Child, write_more: Callable[[], None] = lambda: None) -> None:
+        """`write_more` writes what Envoy reads besides the bundle's own files."""
         self._spec = spec
+        self._write_more = write_more
         self._log = DecisionLog(spec.decisions)
-        self._envoy = envoy
-        self._deaths: list[float] = []
+        self._up = Record(spec.services)
+        self._envoy = Supervised(
+            Program(
+                service="egress",
+                name="Envoy",
+                log=ENVOY_LOG,
+                start=self._start_envoy,
+                answers=self._envoy_answers,
+                tell=self._log.record,
+                set_up=self._set_egress,
+            ),
+            envoy,
+        )
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def start_behind(self) -> None:
@@ -65,12 +79,14 @@ class Bundle:
         )
         self._authz = AuthzServer(judge)
         await self._authz.serve(self._listen(AUTHZ_SOCKET))
-        self._envoy.on_exit(self._envoy_ended)
-        uid = self._spec.envoy_uid
-        write_for_envoy(CLUSTERS_FILE, envoy_clusters(policy, self._spec.authorities), uid)
-        write_for_envoy(LISTENERS_FILE, envoy_listeners(policy, self._spec.leaves), uid)
-        if judge.chains:
-            await self._envoy_answers()
+        self._configure_envoy()
+        try:
+            await self._envoy.answered()
+        except BottleError as error:
+            raise BottleError(f"Envoy did not start: {error.message}", "try it: envoy --version") from error
+        self._set_egress(True)
+        self._keeping = asyncio.get_running_loop().create_task(self._envoy.keep())
+        self._keeping.add_done_callback(self._kept)
 
     def open_gate(self, listener: socket.socket) -> None:
         policy = self._spec.policy
@@ -93,34 +109,32 @@ class Bundle:
             os.chown(path, self._spec.envoy_uid, self._spec.envoy_uid)
         return listener
 
-    async def _restart_envoy(self) -> None:
+    def _configure_envoy(self) -> None:
+        """From the snapshot: whoever took over the Envoy that ended could write its files."""
+        policy, uid = self._spec.policy, self._spec.envoy_uid
+        self._write_more()
+        write_for_envoy(CLUSTERS_FILE, envoy_clusters(policy, self._spec.authorities), uid)
+        write_for_envoy(LISTENERS_FILE, envoy_listeners(policy, self._spec.leaves), uid)
+
+    def _start_envoy(self) -> Child:
         with suppress(FileNotFoundError):
             os.unlink(LISTENER_SOCKET)
-        self._envoy = Child(list(self._spec.envoy), ENVOY_LOG)
-        self._envoy.on_exit(self._envoy_ended)
-        await self._envoy_answers()
+        write_for_envoy(ENVOY_CONFIG, envoy_bootstrap(), self._spec.envoy_uid)
+        self._configure_envoy()
+        return Child(list(self._spec.envoy), ENVOY_LOG)
 
-    async def _envoy_answers(self) -> None:
-        deadline = asyncio.get_running_loop().time() + _ENVOY_SECONDS
-        while not _answers(LISTENER_SOCKET):
-            if self._envoy.status is not None or asyncio.get_running_loop().time() > deadline:
-                raise BottleError(f"Envoy did not start: {_last_line(ENVOY_LOG)}", "try it: envoy --version")
-            await asyncio.sleep(0.003)
+    def _envoy_answers(self) -> bool:
+        """Without an inspected route it has nothing to listen for."""
+        return not inspected_chains(self._spec.policy) or _answers(LISTENER_SOCKET)
 
-    def _envoy_ended(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._deaths = [then for then in self._deaths if now - then < _RESTART_WINDOW] + [now]
-        self._log.record({"stage": "bundle", "event": "sidecar-ended", "sidecar": "egress"})
-        if len(self._deaths) > _RESTARTS:
-            self._fail("Envoy keeps ending")
+    def _set_egress(self, up: bool) -> None:
+        self._up.write(name for name in SERVICES if up or name != "egress")
+
+    def _kept(self, task: asyncio.Task[str]) -> None:
+        if task.cancelled():
             return
-        self._restart = loop.create_task(self._restart_envoy())
-        self._restart.add_done_callback(self._restarted)
-
-    def _restarted(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and self._envoy.status is None:
-            self._fail("Envoy does not come up again")
+        error = task.exception()
+        self._fail(task.result() if error is None else f"Envoy is not watched any more: {error!r}")
 
     def _fail(self, reason: str) -> None:
         if not self.failed.done():
@@ -134,13 +148,3 @@ def _answers(path: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def _last_line(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError as error:
-        return f"its log cannot be read: {error.strerror}"
-    return lines[-1] if lines else "it said nothing"

@@ -25,6 +25,7 @@ class BundleSpec(NamedTuple):
     envoy_uid: int | None  # the host identity that Envoy runs as, where it is another one
     authorities: str  # what upstream servers are checked by, as Envoy sees the path
     decisions: str
+    services: str  # where the bundle says which services are up
 
     def __repr__(self) -> str:
         return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
@@ -39,6 +40,7 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "envoy_uid": spec.envoy_uid,
         "authorities": spec.authorities,
         "decisions": spec.decisions,
+        "services": spec.services,
     }
 
 
@@ -52,4 +54,5 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         envoy_uid=obj["envoy_uid"],
         authorities=obj["authorities"],
         decisions=obj["decisions"],
+        services=obj["services"],
     )

@@ -3,6 +3,7 @@
 Invariant: the program gets SIGKILL from the kernel when the bundle dies; the shell in between closes the gap
 in which the bundle may already be dead, by comparing its parent (setpriv(1), prctl(2) PR_SET_PDEATHSIG).
 It leads a process group, so that what it has just forked ends with it before it could tie itself.
+Its folder may be its own, so nothing here follows a link that it may have left there, or waits for a pipe.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+_LAST_BYTES = 4096
 _STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
 
 
@@ -22,12 +26,12 @@ def tied(argv: list[str]) -> list[str]:
 
 
 class Child:
-    """One running program."""
+    """One running program. Raises OSError where it cannot be run."""
 
     def __init__(self, argv: list[str], log: str) -> None:
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 1, log, _LOG, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         command = tied(argv)
@@ -65,12 +69,32 @@ class Child:
         os.close(self._pidfd)
 
 
-def write_for_envoy(path: str, content: Mapping[str, Any], uid: int | None) -> None:
+def write_for_envoy(path: str, content: Mapping[str, Any] | str, uid: int | None) -> None:
     """Replaces a file that Envoy reads; it sees the old one or the new one. `uid` is whom it runs as."""
+    text = content if isinstance(content, str) else json.dumps(content)
     temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "w") as file:
-        json.dump(content, file)
+        file.write(text)
         if uid is not None:
             os.fchown(file.fileno(), uid, uid)
     os.rename(temporary, path)
+
+
+def last_words(log: str) -> str:
+    """The last line that a program wrote there: hostile text, and cut."""
+    try:
+        descriptor = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror}"
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return "its log is no file"
+        words = os.pread(descriptor, _LAST_BYTES, max(0, found.st_size - _LAST_BYTES))
+    finally:
+        os.close(descriptor)
+    lines = words.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

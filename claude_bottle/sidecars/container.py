@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import Any, NoReturn
 
 from claude_bottle.errors import BottleError
@@ -54,7 +53,7 @@ class Container:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, "stopped")
         loop.add_reader(0, self._hear)
-        bundle = Bundle(spec_from_json(self._spec["bundle"]), self._envoy)
+        bundle = Bundle(spec_from_json(self._spec["bundle"]), self._envoy, self._write_authorities)
         bundle.failed.add_done_callback(lambda future: self._end(future.result()))
         try:
             opened = _be_ferried if self._spec["ferried"] else _be_handed
@@ -72,6 +71,10 @@ class Container:
             return await self._over
         finally:
             bundle.close()
+
+    def _write_authorities(self) -> None:
+        """Envoy could have written there as well: it shares the bundle's user."""
+        write_for_envoy(AUTHORITIES, self._spec["authorities"], None)
 
     async def _unless_over(self, task: asyncio.Task[Any]) -> Any:
         await asyncio.wait((task, self._over), return_when=asyncio.FIRST_COMPLETED)
@@ -168,7 +171,6 @@ def main(folder: str, log_folder: str, hand: str, envoy: str, envoy_filter: str)
         child = Child(argv, ENVOY_LOG)
         reporter.step("bundle")
         spec = _spec(lines)
-        Path(AUTHORITIES).write_text(spec["authorities"])
         spec["bundle"]["envoy"] = argv
         reason = asyncio.run(Container(spec, child, hand, lines, reporter).live())
     except BottleError as error:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +265,14 @@ class Cli:
 
     def keeper(self, slug: str) -> int:
         """The process that keeps a bottle alive."""
-        from claude_bottle.backend.bubblewrap.lock import lock_holder
-
-        pid = lock_holder(str(self.state / slug / "run"))
+        pid = self.keeper_or_none(slug)
         assert pid
         return pid
+
+    def keeper_or_none(self, slug: str) -> int | None:
+        from claude_bottle.backend.bubblewrap.lock import lock_holder
+
+        return lock_holder(str(self.state / slug / "run")) or None
 
     def kill(self, slug: str) -> None:
         """Everything of a bottle, without a word."""
@@ -281,6 +285,12 @@ class Cli:
         """Those of this world whose command line has these words."""
         return [pid for pid, command in self._processes() if words in command]
 
+    def named_by(self, pid: int) -> bool:
+        """Whether the process itself says that it is of this world: by its command line or its folder."""
+        return any(
+            needle in text for text in islice(traces(pid), 2) for needle in (str(self.root), self.agent)
+        )
+
     def leftovers(self) -> list[str]:
         """Every process and control group that belongs to this world."""
         return [*(f"{pid}: {what}" for pid, what in self._processes()), *self._groups(), *self.containers()]
@@ -288,6 +298,10 @@ class Cli:
     def containers(self) -> list[str]:
         """Those of this world, whether they run or not."""
         return self._of_engine("ps", "--all", "--format", "{{.Names}}")
+
+    def container_ids(self) -> list[str]:
+        """Of those that run."""
+        return self._of_engine("ps", "--no-trunc", "--quiet")
 
     def volumes(self) -> list[str]:
         return self._of_engine("volume", "ls", "--quiet")
@@ -349,7 +363,9 @@ def traces(pid: int) -> Iterator[str]:
         for name in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
                 yield os.readlink(f"/proc/{pid}/fd/{name}")
-        yield Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
+        # An engine shows a volume to all of this host for a moment, while it puts files into it.
+        if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+            yield Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
 
 
 def eventually(holds: Callable[[], bool], otherwise: Callable[[], str] = lambda: "it never happened") -> None:

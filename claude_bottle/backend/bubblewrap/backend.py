@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from claude_bottle.backend.bubblewrap.host import HostFacts
     from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
 
+_GROUP, _CRADLE = "control group", "folder"
+
 
 class BubblewrapBackend(BottleBackend):
     name = "bubblewrap"
@@ -113,20 +115,29 @@ class BubblewrapBackend(BottleBackend):
 
     def remains(self, state: Path) -> list[Remain]:
         from claude_bottle.backend.bubblewrap.cgroups import remains
+        from claude_bottle.backend.bubblewrap.cradle import forgotten
         from claude_bottle.backend.bubblewrap.lock import lock_holder
 
         home = Home(state.parent)
         ended = [slug for slug in list_slugs(home) if lock_holder(str(home.bottle(slug).run)) == 0]
-        return [
-            Remain("control group", group, slug, "its bottle does not run")
+        groups = [
+            Remain(_GROUP, group, slug, "its bottle does not run")
             for slug in ended
             for group in remains(slug)
+        ]
+        cradles = forgotten(str(state)) if state.is_dir() else []
+        return groups + [
+            Remain(_CRADLE, cradle, os.path.basename(cradle), "its start ended before it had a bottle")
+            for cradle in cradles
         ]
 
     def clean(self, remains: Sequence[Remain]) -> None:
         from claude_bottle.backend.bubblewrap.cgroups import remove
+        from claude_bottle.backend.bubblewrap.cradle import remove_unused
 
-        remove(tuple(item.name for item in remains))
+        remove(tuple(item.name for item in remains if item.kind == _GROUP))
+        for item in (item for item in remains if item.kind == _CRADLE):
+            remove_unused(item.name)
 
     def discard(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.bubblewrap.cgroups import remains, remove

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.bubblewrap.lock import ENTRY, lock_holder
+from claude_bottle.sidecars.services import SERVICES_FILE, services_up
 from claude_bottle.state.paths import Home, list_slugs
 from claude_bottle.state.store import Broken, read
 
@@ -24,6 +25,6 @@ def active_agents(state: Path) -> list[ActiveAgent]:
         if isinstance(found, Broken):
             rows.append(ActiveAgent(NAME, slug, "-", 0.0, (), warning=found.reason))
         elif found.backend == NAME:
-            up = ("egress", "firewall") if (run / ENTRY).exists() else ()
+            up = (services_up(run / SERVICES_FILE) or ()) if (run / ENTRY).exists() else ()
             rows.append(ActiveAgent(NAME, slug, found.agent, found.created, up))
     return rows

@@ -230,7 +230,7 @@ def main() -> int:
 @contextmanager
 def _early_envoy(start: dict[str, Any]) -> Iterator[Child]:
     """Envoy, and the folder that it comes up in. Afterwards neither is left where it was."""
-    cradle.make(start["cradle"], start["uid"])
+    used = cradle.make(start["cradle"], start["uid"])
     envoy = None
     try:
         os.chdir(start["cradle"])
@@ -242,6 +242,7 @@ def _early_envoy(start: dict[str, Any]) -> Iterator[Child]:
         if envoy is not None:
             envoy.kill()
         cradle.remove(start["cradle"])
+        os.close(used)
 
 
 def _load() -> None:

@@ -21,6 +21,7 @@ from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BackendMissingError, BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
+from claude_bottle.sidecars.services import SERVICES_FILE
 from claude_bottle.state.trees import give_trees, remove_trees
 
 LOG = "bundle.log"
@@ -155,6 +156,7 @@ def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) ->
         envoy_uid=plan.envoy.uid,
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),
+        services=str(plan.request.paths.run / SERVICES_FILE),
     )
     return spec_to_json(spec)
 

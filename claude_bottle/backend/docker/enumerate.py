@@ -11,6 +11,7 @@ from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.docker.api import parsed
 from claude_bottle.backend.docker.bodies import LABEL
 from claude_bottle.errors import BottleError
+from claude_bottle.sidecars.services import SERVICES, SERVICES_FILE, services_up
 from claude_bottle.state.identity import identity
 from claude_bottle.state.paths import Home, is_slug
 from claude_bottle.state.store import Broken, read, read_all
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "docker"
 _NAME = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)  # as the engine gives it
-_SERVICES = ("egress", "firewall")
 _SECONDS = 10.0
 
 
@@ -83,8 +83,14 @@ def _row(home: Home, slug: str, found: list[Container]) -> ActiveAgent | None:
         return None
     whole = is_whole(found)
     metadata = read(home, slug)
-    services = _SERVICES if whole else ()
+    services = _services(home, slug) if whole else ()
     if isinstance(metadata, Broken):
         return ActiveAgent(NAME, slug, "-", 0.0, services, warning=metadata.reason)
     warning = "" if whole else "it starts or ends: not all of its containers run"
     return ActiveAgent(NAME, slug, metadata.agent, metadata.created, services, warning)
+
+
+def _services(home: Home, slug: str) -> tuple[str, ...]:
+    """As the bundle says; where its folder is not on this host, that its container runs must do."""
+    up = services_up(home.bottle(slug).run / "egress" / SERVICES_FILE)
+    return SERVICES if up is None else up

@@ -34,6 +34,7 @@ from claude_bottle.backend.docker.remove import remove_containers
 from claude_bottle.backend.seccomp import container_profile
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
+from claude_bottle.sidecars.services import SERVICES_FILE
 from claude_bottle.state.trees import remove_trees
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Launching:
             envoy_uid=None,
             authorities=f"{BUNDLE_FOLDER}/{_PLACE}",
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
+            services=f"{BUNDLE_FOLDER}/{SERVICES_FILE}",
         )
         wall = plan.request.limits.wall_time
         sidecars.send(

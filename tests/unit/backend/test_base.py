@@ -21,7 +21,14 @@ CREDENTIALS = {"env:KEY": SECRET}
         pytest.param(BundlePlan(LEAVES, CREDENTIALS), id="bundle-plan"),
         pytest.param(
             BundleSpec(
-                Policy(()), LEAVES, CREDENTIALS, ("envoy",), None, "authorities.pem", "decisions.jsonl"
+                Policy(()),
+                LEAVES,
+                CREDENTIALS,
+                ("envoy",),
+                None,
+                "authorities.pem",
+                "decisions.jsonl",
+                "services",
             ),
             id="bundle-spec",
         ),

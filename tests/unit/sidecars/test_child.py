@@ -6,7 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-from claude_bottle.sidecars.child import Child
+import pytest
+
+from claude_bottle.sidecars.child import Child, last_words, write_for_envoy
 from tests.support.processes import eventually
 
 _FORKS = 'sleep 1000 & echo "$!"; wait'
@@ -56,3 +58,40 @@ def test_a_second_kill_does_nothing(tmp_path: Path) -> None:
     child.kill()
     child.kill()
     assert child.status == -signal.SIGKILL
+
+
+def test_its_output_follows_no_link_and_waits_for_no_pipe(tmp_path: Path) -> None:
+    """The folder may be the program's own, and what ran there before may have been taken over."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "link").symlink_to(other)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(OSError, match="setpriv"):
+            Child(["sh", "-c", "echo yours"], str(tmp_path / name))
+        assert last_words(str(tmp_path / name)) in (
+            "its log is no file",
+            "its log cannot be read: Too many levels of symbolic links",
+        )
+    assert other.read_text() == "mine"
+
+
+def test_its_files_follow_no_link_and_wait_for_no_pipe(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "first.new").symlink_to(other)
+    os.mkfifo(tmp_path / "second.new")
+    for name in ("first", "second"):
+        write_for_envoy(str(tmp_path / name), {"a": 1}, None)
+        assert (tmp_path / name).read_text() == '{"a": 1}'
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "it said nothing"), (b"a\nb\n", "b"), (b"x" * 9999 + b"\n\n", "x" * 4094), (b"\xff", "\ufffd")],
+)
+def test_its_last_words(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "log").write_bytes(content)
+    assert last_words(str(tmp_path / "log")) == words
+    assert last_words(str(tmp_path / "none")).startswith("its log cannot be read")

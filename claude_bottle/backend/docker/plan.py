@@ -19,7 +19,7 @@ from claude_bottle.backend.base import (
     Grant,
 )
 from claude_bottle.backend.docker import bodies, gvisor
-from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, Body, Names, Share
+from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, SESSIONS, Body, Names, Share
 from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.files import Tree
 from claude_bottle.errors import UsageError
@@ -112,6 +112,11 @@ class DockerPlan(NamedTuple):
         no_proxies = ((name, "") for name in PROXY_NAMES)
         return bodies.sidecars(self.names, self.bundle_image, user, self.network, own, no_proxies)
 
+    @property
+    def sessions(self) -> Path | None:
+        """The folder of the host that is shown as SESSIONS, where there is one."""
+        return next((Path(share.source) for share in self.shares if share.target == SESSIONS), None)
+
     def trees(self) -> list[Tree]:
         """The folders that become the bottle's own; below its home, as they are named there."""
         written = [grant for grant in self.request.grants if grant.writable and not grant.owned_by_operator]
@@ -133,7 +138,7 @@ def plan_bottle(
     if request.runtime is not None and (fault := gvisor.lacking(facts.gvisor, facts.release)):
         raise UsageError(fault, gvisor.HINT)
     uid = operator or 1000
-    shares, copies = [], []
+    shares, copies = list(_sessions(request, facts)), []
     for grant in request.grants:
         if grant.target in (CLAUDE, AUTHORITIES) or (grant.writable and not grant.owned_by_operator):
             continue
@@ -156,6 +161,16 @@ def plan_bottle(
         shares=tuple(shares),
         copies=tuple(copies),
     )
+
+
+def _sessions(request: BottleRequest, facts: EngineFacts) -> tuple[Share, ...]:
+    """A folder of the host for what Claude Code says of itself, so that `list` has only files to read.
+
+    Not where Claude Code looks for it: a place in the bottle's home is the agent's to move, and a mount on a
+    bottle's next start would follow a link from there to wherever the agent chose.
+    """
+    folder = str(request.paths.sessions)
+    return (Share(folder, SESSIONS, writable=True),) if facts.local and _is_text(folder) else ()
 
 
 def _bound(grant: Grant, facts: EngineFacts, uid: int) -> Share:

@@ -21,6 +21,7 @@ _WAITS = (
     *("permission prompt", "input needed", "dialog open"),
     *("goal proposal", "sandbox request", "worker request"),
 )
+_LONGEST_TICKS = 20  # digits of 64 bits
 _LAST_SECOND = 1e11  # of a time that can be meant
 
 
@@ -85,6 +86,18 @@ def lives(session: Session, programs: Sequence[Program] | None) -> bool:
     )
 
 
+def is_older(session: Session, programs: Sequence[Program] | None) -> bool:
+    """Whether it is of an earlier life of the bottle: its process is older than the first of this one."""
+    births = [_ticks(program.started) for program in programs or ()]
+    mine = _ticks(session.started)
+    return bool(births) and mine is not None and all(birth is not None and birth > mine for birth in births)
+
+
+def _ticks(text: str | None) -> int | None:
+    plain = text is not None and text.isascii() and text.isdecimal() and len(text) <= _LONGEST_TICKS
+    return int(text) if text is not None and plain else None
+
+
 def judge(look: Look | None, up: Iterable[str], expected: Iterable[str]) -> Status:
     """`look` is None where the bottle was not seen in time, or has ended since it was listed."""
     if look is not None and not look.ready:
@@ -102,7 +115,9 @@ def _of_sessions(look: Look) -> Status:
 
     Without any file Claude Code does not run, and ended in order if it ever did: the bottle waits for work.
     """
-    sessions = [session for file in look.sessions if (session := understand(file))]
+    newest_first = sorted(look.sessions, key=lambda file: file.written, reverse=True)
+    understood = [session for file in newest_first if (session := understand(file))]
+    sessions = [session for session in understood if not is_older(session, look.programs)]
     living = [session for session in sessions if lives(session, look.programs)]
     if living:
         newest = living[0]

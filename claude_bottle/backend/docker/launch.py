@@ -123,11 +123,10 @@ class Launching:
         paths = self._plan.request.paths
         for folder in (paths.run, paths.run / "egress", paths.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
-        sessions = self._plan.sessions
-        if sessions is not None:
-            sessions.mkdir(mode=0o700, exist_ok=True)
+        if self._plan.sessions is not None:
+            paths.sessions.mkdir(mode=0o700, exist_ok=True)
             if os.geteuid() == 0:
-                os.chown(sessions, self._plan.uid, self._plan.uid)
+                os.chown(paths.sessions, self._plan.uid, self._plan.uid)
         if self._plan.facts.local and os.geteuid() == 0:
             for folder in (paths.run / "egress", paths.logs):
                 os.chown(folder, self._plan.bundle_uid, self._plan.bundle_uid)

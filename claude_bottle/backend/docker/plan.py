@@ -44,6 +44,7 @@ class DockerPlan(NamedTuple):
     network: str  # the bundle's
     shares: tuple[Share, ...]
     copies: tuple[Grant, ...]  # read-only in the bottle, and not to be had by showing
+    sessions: Share | None  # where Claude Code says what it does
 
     @property
     def backend_name(self) -> str:
@@ -94,7 +95,7 @@ class DockerPlan(NamedTuple):
             self.agent_image,
             filter_text,
             _limits(self.request, self.facts),
-            self.shares,
+            self.shares if self.sessions is None else (*self.shares, self.sessions),
             (grant.target for grant in self.copies),
             (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items()),
             self.request.limits.wall_time,
@@ -111,11 +112,6 @@ class DockerPlan(NamedTuple):
         own = shares if self.facts.local else ()
         no_proxies = ((name, "") for name in PROXY_NAMES)
         return bodies.sidecars(self.names, self.bundle_image, user, self.network, own, no_proxies)
-
-    @property
-    def sessions(self) -> Path | None:
-        """The folder of the host that is shown as SESSIONS, where there is one."""
-        return next((Path(share.source) for share in self.shares if share.target == SESSIONS), None)
 
     def trees(self) -> list[Tree]:
         """The folders that become the bottle's own; below its home, as they are named there."""
@@ -138,7 +134,7 @@ def plan_bottle(
     if request.runtime is not None and (fault := gvisor.lacking(facts.gvisor, facts.release)):
         raise UsageError(fault, gvisor.HINT)
     uid = operator or 1000
-    shares, copies = list(_sessions(request, facts)), []
+    shares, copies = [], []
     for grant in request.grants:
         if grant.target in (CLAUDE, AUTHORITIES) or (grant.writable and not grant.owned_by_operator):
             continue
@@ -160,17 +156,18 @@ def plan_bottle(
         network=_network(request.policy, facts),
         shares=tuple(shares),
         copies=tuple(copies),
+        sessions=_sessions(request, facts),
     )
 
 
-def _sessions(request: BottleRequest, facts: EngineFacts) -> tuple[Share, ...]:
+def _sessions(request: BottleRequest, facts: EngineFacts) -> Share | None:
     """A folder of the host for what Claude Code says of itself, so that `list` has only files to read.
 
     Not where Claude Code looks for it: a place in the bottle's home is the agent's to move, and a mount on a
     bottle's next start would follow a link from there to wherever the agent chose.
     """
     folder = str(request.paths.sessions)
-    return (Share(folder, SESSIONS, writable=True),) if facts.local and _is_text(folder) else ()
+    return Share(folder, SESSIONS, writable=True) if facts.local and _is_text(folder) else None
 
 
 def _bound(grant: Grant, facts: EngineFacts, uid: int) -> Share:

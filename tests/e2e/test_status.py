@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import PATIENCE, Cli, bash, eventually, scripted
+from tests.support.e2e_status import SPEAK, becomes, row
 from tests.support.e2e_terminal import Terminal, command_line, terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude")
@@ -32,24 +32,6 @@ def ready(cli: Cli, idle: ScriptedModel) -> Cli:
     cli.repository()
     cli.manifest(idle.url)
     return cli
-
-
-def row(cli: Cli) -> dict[str, Any]:
-    (found,) = cli("list", "--json").ok().json["active"]
-    assert isinstance(found, dict)
-    return found
-
-
-def becomes(cli: Cli, status: str, waiting_for: str | None = None) -> dict[str, Any]:
-    """The row, once its status is this."""
-    seen: list[dict[str, Any]] = []
-
-    def arrived() -> bool:
-        seen.append(row(cli))
-        return (seen[-1]["status"], seen[-1]["waiting_for"]) == (status, waiting_for)
-
-    eventually(arrived, lambda: f"{status} never came, but {seen[-1]}")
-    return seen[-1]
 
 
 @pytest.mark.needs("tmux")
@@ -111,12 +93,7 @@ def test_what_an_agent_does_is_seen_by_any_operator(anyone: Cli, idle: ScriptedM
     cli.repository()
     cli.manifest(idle.url)
     slug = cli.start()
-    speak = (
-        "mkdir -p ~/.claude/sessions; cd ~/.claude/sessions; set -- $(sed 's/.*)//' /proc/$$/stat); "
-        'printf \'{"procStart": "%s", "status": "waiting", "waitingFor": "dialog open"}\' ${20} > $$.json; '
-        "echo up; exec sleep 300"
-    )
-    with cli.begun("exec", slug, "--", "bash", "-c", speak) as process:
+    with cli.begun("exec", slug, "--", "bash", "-c", SPEAK) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         found = becomes(cli, "waiting for input", "dialog open")

@@ -1,4 +1,4 @@
-"""Bottles of the Docker backend: start, entry, list, stop, memory; beside bare containers.
+"""Bottles of the Docker backend: start, entry, stop, memory; beside bare containers.
 
 The baseline of a start is two containers that do nothing, made one after the other from the same images.
 """
@@ -9,19 +9,16 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from bench.children import whole_process
-from bench.commands import bare_python
 from bench.figures import Figure, compared, in_turn, part
 from bench.lab import Lab
 from bench.memory import Weight, weigh
-from bench.operator import Start, operator
+from bench.operator import Start
 
 _SETTLE = 1.5  # seconds after which nothing of a start is left
 _IDLE = ("sleep", "1000")
-_AT_ONCE = 4
 _REMOVE = ("docker", "rm", "--force")
 
 
@@ -81,21 +78,6 @@ def stop(lab: Lab) -> Iterator[Figure]:
     with owner.running() as slug:
         images = images_of(slug)
     yield compared("stop.docker", "ms", in_turn(bottle, bare, rounds=8, seconds=30))
-
-
-def listing(_: Lab) -> Iterator[Figure]:
-    """`list` with no bottle, 10 and 50; against `docker ps` and Python doing nothing, one after the other."""
-    with operator("docker") as owner:
-        for count in (0, 10, 50):
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(lambda _: owner.start(), range(count - len(owner.slugs()))))
-            pairs = in_turn(
-                lambda: owner.seconds_of("list") * 1000,
-                lambda: whole_process(["docker", "ps", "--all"]) * 1000 + bare_python(),
-                rounds=20,
-                seconds=8,
-            )
-            yield compared(f"list.docker.{count}", "ms", pairs)
 
 
 def idle(lab: Lab) -> Iterator[Figure]:

@@ -9,10 +9,10 @@ from claude_bottle.errors import BackendMissingError, UsageError
 
 TYPE_CHECKING = False  # as `typing` has it, which an entry into a bottle has no time to load
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from claude_bottle.backend.base import ActiveAgent, BottleBackend
+    from claude_bottle.backend.base import ActiveAgent, BottleBackend, Look
 
 _BACKENDS = {
     "bubblewrap": "claude_bottle.backend.bubblewrap.backend:BubblewrapBackend",
@@ -74,6 +74,15 @@ def enumerate_active_agents(state: Path, timeout: float = 3.0) -> list[ActiveAge
     from claude_bottle.backend.fleet import enumerate_all
 
     return enumerate_all(dict.fromkeys(_BACKENDS, _load), state, timeout)
+
+
+def look_at_agents(
+    slugs: Mapping[str, Sequence[str]], state: Path, timeout: float = 3.0
+) -> tuple[dict[str, Look], list[str]]:
+    """What more can be seen of running bottles, given as backend -> slugs, and what could not."""
+    from claude_bottle.backend.fleet import look_at_all
+
+    return look_at_all(dict.fromkeys(slugs, _load), slugs, state, timeout)
 
 
 def load_backend(name: str) -> BottleBackend:

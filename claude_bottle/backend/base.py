@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
@@ -140,6 +140,31 @@ class ActiveAgent(NamedTuple):
     warning: str = ""
 
 
+class SessionFile(NamedTuple):
+    """What a program inside, Claude Code if it is honest, wrote of itself. Nothing of it is trusted."""
+
+    name: str
+    content: bytes
+    written: float
+
+
+class Program(NamedTuple):
+    """A process of a bottle."""
+
+    pid: int  # as the bottle numbers it
+    started: str  # in clock ticks after the boot of its kernel: with the number it is this process's own
+    outside: int  # as the host numbers it
+
+
+class Look(NamedTuple):
+    """What more can be seen of a running bottle from outside, for showing only."""
+
+    ready: bool = True  # False while it comes up
+    sessions: tuple[SessionFile, ...] = ()
+    programs: tuple[Program, ...] | None = None  # None where they cannot be told apart from here
+    memory: int | None = None  # bytes, of its programs; None where it cannot be known
+
+
 class Remain(NamedTuple):
     """Something on the host that a bottle has left, and that nothing will use again."""
 
@@ -236,6 +261,7 @@ class BottleBackend(ABC):
 
     name: ClassVar[str]
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
+    services: ClassVar[tuple[str, ...]] = ("egress", "firewall")  # that a whole bottle has
 
     @abstractmethod
     def check(self) -> Readiness:
@@ -278,6 +304,13 @@ class BottleBackend(ABC):
     @abstractmethod
     def active(self, state: Path) -> list[ActiveAgent]:
         """All running bottles of this backend whose state is below `state`."""
+
+    @abstractmethod
+    def look(self, slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+        """Each of these bottles as soon as it was seen; one that has ended meanwhile is left out.
+
+        Raises BottleError where none of them can be looked at.
+        """
 
     def remains(self, state: Path) -> list[Remain]:
         """What bottles below `state` have left outside of it. Raises BottleError where it cannot be known."""

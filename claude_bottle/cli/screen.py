@@ -24,6 +24,11 @@ class Screen:
     def data_is_terminal(self) -> bool:
         return self._data.isatty()
 
+    @property
+    def is_dumb(self) -> bool:
+        """A terminal on which nothing can be drawn in its place."""
+        return os.environ.get("TERM", "dumb") == "dumb"
+
     def put(self, line: str) -> None:
         """One line of data, as it is: the caller has made it safe."""
         self._data.write(line + "\n")

@@ -10,9 +10,13 @@ from claude_bottle.state.paths import Home, list_slugs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_bottle.backend.base import Bottle
+    from claude_bottle.backend.base import ActiveAgent, Bottle
+    from claude_bottle.state.metadata import Metadata
+    from claude_bottle.state.store import Broken
 
-Value = str | float | tuple[str, ...]
+Value = str | float | tuple[str, ...] | None  # None: not known, or there is none
+NOBODY = "-"  # the slug of a row that tells of a whole backend
+ACTIVE = ("backend", "slug", "agent", "services")  # the columns of what runs
 
 
 class Row(NamedTuple):
@@ -44,8 +48,8 @@ def active(home: Home) -> Listing:
 
     rows, warnings = [], []
     for agent in enumerate_active_agents(home.state):
-        if agent.warning:
-            warnings.append(f"{agent.backend_name} {agent.slug}: {agent.warning}")
+        if text := warning_of(agent):
+            warnings.append(text)
         values: tuple[tuple[str, Value], ...] = (
             ("backend", agent.backend_name),
             ("slug", agent.slug),
@@ -53,31 +57,49 @@ def active(home: Home) -> Listing:
             ("services", agent.services),
             ("started_at", agent.started_at),
         )
-        rows.append(Row(values, ("backend", "slug", "agent", "services")))
+        rows.append(Row(values, ACTIVE))
     return rows, warnings
+
+
+def warning_of(agent: ActiveAgent) -> str:
+    """What is wrong with this row; empty where nothing is."""
+    return f"{agent.backend_name} {agent.slug}: {agent.warning}" if agent.warning else ""
 
 
 def preserved(home: Home) -> Listing:
-    """State folders whose bottle does not run, broken ones included."""
+    """State folders whose bottle does not run, broken ones included; what cannot be asked is a warning."""
+    from claude_bottle.backend import enumerate_active_agents
     from claude_bottle.state import store
 
-    running = {str(row.as_dict()["slug"]) for row in active(home)[0]}
-    rows, warnings = [], []
+    running = enumerate_active_agents(home.state) if list_slugs(home) else []
+    slugs = {agent.slug for agent in running}
+    rows, warnings = [], [warning_of(agent) for agent in running if agent.slug == NOBODY]
     for found in store.read_all(home):
-        if found.slug in running:
+        if found.slug in slugs:
             continue
         if isinstance(found, store.Broken):
             warnings.append(f"{found.slug}: {found.reason}")
-            values: tuple[tuple[str, Value], ...] = (("backend", "-"), ("slug", found.slug), ("agent", "-"))
-        else:
-            values = (
-                ("backend", found.backend),
-                ("slug", found.slug),
-                ("agent", found.agent),
-                ("origin", found.origin),
-            )
-        rows.append(Row(values, ("backend", "slug", "agent")))
+        rows.append(_preserved_row(found))
     return rows, warnings
+
+
+def _preserved_row(found: Metadata | Broken) -> Row:
+    from claude_bottle.state import store
+
+    columns = ("backend", "slug", "agent")
+    if isinstance(found, store.Broken):
+        return Row((("backend", "-"), ("slug", found.slug), ("agent", "-")), columns)
+    values: tuple[tuple[str, Value], ...] = (
+        ("backend", found.backend),
+        ("slug", found.slug),
+        ("agent", found.agent),
+        ("bottle", found.bottle),
+        ("started_at", found.created),
+        ("workspace", found.workspace),
+        ("origin", found.origin),
+        ("branch", found.branch or None),
+    )
+    return Row(values, columns)
 
 
 def declared(home: Home, folder: Path, what: str) -> Listing:
@@ -90,7 +112,11 @@ def declared(home: Home, folder: Path, what: str) -> Listing:
         return [Row((("bottle", name),), ("bottle",)) for name in sorted(names)], list(loaded.warnings)
     rows = []
     for name, agent in sorted(loaded.manifest.agents.items()):
-        values = (("agent", name), ("bottle", agent.bottle), ("description", agent.description or ""))
+        values: tuple[tuple[str, Value], ...] = (
+            ("agent", name),
+            ("bottle", agent.bottle),
+            ("description", agent.description or ""),
+        )
         rows.append(Row(values, ("agent", "bottle", "description")))
     return rows, list(loaded.warnings)
 

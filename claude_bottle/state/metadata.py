@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 SCHEMA = 1
+_LAST_SECOND = 1e11  # of a time that can be meant; what is beyond, and what is no number, breaks a list
 
 
 class BadMetadata(ValueError):
@@ -54,7 +55,8 @@ def _checked(obj: dict[str, Any]) -> Metadata:
     for name in known - {"created", "resources", "schema"}:
         if not isinstance(obj.get(name, ""), str):
             raise BadMetadata(f"{name} is not text")
-    if not isinstance(obj.get("created"), int | float):
+    created = obj.get("created")
+    if isinstance(created, bool) or not isinstance(created, int | float) or not 0 <= created < _LAST_SECOND:
         raise BadMetadata("created is not a time")
     resources = obj.get("resources")
     if resources is not None and not (

@@ -34,7 +34,10 @@ class Home(NamedTuple):
 
 
 class BottlePaths(NamedTuple):
-    """The state folder of one bottle. Only what `home`, `workspace` and `overlay` hold is seen inside."""
+    """The state folder of one bottle.
+
+    Only what `home`, `sessions`, `workspace` and `overlay` hold is seen inside.
+    """
 
     root: Path
 
@@ -50,6 +53,11 @@ class BottlePaths(NamedTuple):
     @property
     def home(self) -> Path:
         return self.root / "home"
+
+    @property
+    def sessions(self) -> Path:
+        """Where Claude Code says what it does, if the bottle's home is not in this folder; shown inside."""
+        return self.root / "sessions"
 
     @property
     def workspace(self) -> Path:

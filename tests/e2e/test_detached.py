@@ -56,11 +56,20 @@ def test_list_as_json_has_a_schema_and_the_same_values(shared: tuple[Cli, str]) 
     (row,) = listed["active"]
     assert (listed["schema"], listed["warnings"]) == (1, [])
     assert row.pop("started_at") > 0
+    assert 0 < row.pop("memory") < 1 << 30
     assert row == {
         "backend": cli.backend,
         "slug": slug,
         "agent": cli.agent,
         "services": ["egress", "firewall"],
+        "bottle": "dev",
+        "workspace": "clone",
+        "origin": str(cli.project),
+        "branch": f"bottle/{slug}",
+        "status": "idle",
+        "waiting_for": None,
+        "since": None,
+        "down": [],
     }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, eventually, write
+from tests.support.e2e_status import SPEAK, becomes
 
 pytestmark = [pytest.mark.backends("docker"), pytest.mark.needs("envoy", "claude")]
 KILLS = 12
@@ -286,6 +287,22 @@ def test_on_an_engine_elsewhere_files_are_copied_and_the_work_comes_back(far: Cl
     assert far.git("log", "-1", "--format=%s", f"refs/bottles/{slug}/heads/bottle/{slug}") == "Mine"
     assert "denied.example.org" in far("logs", slug).ok().text
     assert_clean(far)
+
+
+def test_what_an_agent_does_on_an_engine_elsewhere_is_asked_of_the_engine(far: Cli) -> None:
+    slug = far.start()
+    becomes(far, "idle")
+    assert not (far.state / slug / "sessions").exists()
+    with far.begun("exec", slug, "--", "bash", "-c", SPEAK) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert becomes(far, "waiting for input", "dialog open")["memory"] > 0
+        far.inside(slug, "cd ~/.claude; mv sessions ours; ln -s /etc sessions").ok()
+        becomes(far, "idle")
+        far.inside(slug, "cd ~/.claude; rm sessions; mv ours sessions").ok()
+        becomes(far, "waiting for input", "dialog open")
+    becomes(far, "exited")
+    far("stop", slug).ok()
 
 
 @pytest.mark.parametrize("mode", ["overlay", "bind"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from claude_bottle.backend.base import (
     BottleRequest,
     EnvoyFiles,
     FindEnvoy,
+    Look,
     MakeBundle,
     Progress,
     Readiness,
@@ -112,6 +113,11 @@ class BubblewrapBackend(BottleBackend):
         from claude_bottle.backend.bubblewrap.enumerate import active_agents
 
         return active_agents(state)
+
+    def look(self, slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+        from claude_bottle.backend.bubblewrap.look import look
+
+        return look(Home(state.parent), slugs)
 
     def remains(self, state: Path) -> list[Remain]:
         from claude_bottle.backend.bubblewrap.cgroups import remains

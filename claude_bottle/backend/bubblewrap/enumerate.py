@@ -22,9 +22,9 @@ def active_agents(state: Path) -> list[ActiveAgent]:
         if lock_holder(str(run)) == 0:
             continue
         found = read(home, slug)
+        up = (services_up(run / SERVICES_FILE) or ()) if (run / ENTRY).exists() else ()
         if isinstance(found, Broken):
-            rows.append(ActiveAgent(NAME, slug, "-", 0.0, (), warning=found.reason))
+            rows.append(ActiveAgent(NAME, slug, "-", 0.0, up, warning=found.reason))
         elif found.backend == NAME:
-            up = (services_up(run / SERVICES_FILE) or ()) if (run / ENTRY).exists() else ()
             rows.append(ActiveAgent(NAME, slug, found.agent, found.created, up))
     return rows

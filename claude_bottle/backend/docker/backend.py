@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from claude_bottle.backend.base import (
     BottlePlan,
     BottleRequest,
     EnvoyFiles,
+    Look,
     MakeBundle,
     Progress,
     Readiness,
@@ -155,6 +156,11 @@ class DockerBackend(BottleBackend):
 
     def active(self, state: Path) -> list[ActiveAgent]:
         return self._asked(state, lambda: active_agents(self._engine, state))
+
+    def look(self, slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+        from claude_bottle.backend.docker.look import look
+
+        return look(self._engine, Home(state.parent), slugs)
 
     def _asked(self, state: Path, ask: Callable[[], list[_Row]]) -> list[_Row]:
         """An engine that does not answer has nothing of ours only where no bottle of it ever was."""

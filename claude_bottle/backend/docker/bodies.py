@@ -23,6 +23,7 @@ KEEPER = "900:900"  # owns what the agent may read and not write; runs the first
 BUNDLE_FOLDER, BUNDLE_LOG = "/var/lib/claude-bottle/run", "/var/lib/claude-bottle/log"
 FILTER = f"{OPT}/filter.bpf"  # the engine's own goes by name, and passes over names that it does not know
 HAND = f"{OPT}/hand"  # in both containers; only the keeper's group may enter it
+SESSIONS = f"{OPT}/sessions"  # what Claude Code says of itself
 GIVEN = "/run/claude-bottle"  # in the bottle: what was given to it, read-only to the agent
 PRIVATE = f"{GIVEN}/private"  # variables that stand in no container's record
 _TMPFS_BYTES = 64 << 20

@@ -29,6 +29,7 @@ class Container(NamedTuple):
     role: str
     state: str
     name: str
+    identity: str = ""  # by which the kernel's control groups know it
 
     @property
     def runs(self) -> bool:
@@ -45,18 +46,18 @@ def containers(engine: Engine, home: str, slug: str | None = None) -> tuple[Cont
 def parse(listed: Any) -> tuple[Container, ...]:
     """Raises BottleError for what no engine says."""
     try:
-        return tuple(_container(item["Labels"], item["State"], item["Names"]) for item in listed)
+        return tuple(_container(item, item["Labels"], item["State"], item["Names"]) for item in listed)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise BottleError("the engine lists containers in a form that is not known") from error
 
 
-def _container(labels: dict[str, str], state: str, names: list[str]) -> Container:
+def _container(item: dict[str, Any], labels: dict[str, str], state: str, names: list[str]) -> Container:
     slug, role = labels[f"{LABEL}.slug"], labels[f"{LABEL}.role"]
     own = [name for name in names if name.count("/") == 1]  # others are what linked containers call it
     name = "".join(own).removeprefix("/")
     if len(own) != 1 or not is_slug(slug) or not _NAME.fullmatch(name) or not isinstance(state, str):
         raise ValueError(name)
-    return Container(slug, str(role), state, name)
+    return Container(slug, str(role), state, name, str(item.get("Id", "")))
 
 
 def is_whole(found: Iterable[Container]) -> bool:

@@ -25,13 +25,14 @@ from claude_bottle.backend.base import (
 from claude_bottle.backend.beside import Beside
 from claude_bottle.backend.docker import bodies
 from claude_bottle.backend.docker.attached import Attached
-from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, PRIVATE
+from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, PRIVATE, SESSIONS
 from claude_bottle.backend.docker.enter import Entry
 from claude_bottle.backend.docker.enumerate import Container, containers
 from claude_bottle.backend.docker.files import Tree, archive, put
 from claude_bottle.backend.docker.plan import DockerPlan
 from claude_bottle.backend.docker.remove import remove_containers
 from claude_bottle.backend.seccomp import container_profile
+from claude_bottle.backend.sessions import FOLDER
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
 from claude_bottle.sidecars.services import SERVICES_FILE
@@ -124,6 +125,10 @@ class Launching:
         paths = self._plan.request.paths
         for folder in (paths.run, paths.run / "egress", paths.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
+        if self._plan.sessions is not None:
+            paths.sessions.mkdir(mode=0o700, exist_ok=True)
+            if os.geteuid() == 0:
+                os.chown(paths.sessions, self._plan.uid, self._plan.uid)
         if self._plan.facts.local and os.geteuid() == 0:
             for folder in (paths.run / "egress", paths.logs):
                 os.chown(folder, self._plan.bundle_uid, self._plan.bundle_uid)
@@ -155,8 +160,15 @@ class Launching:
             put(self._engine, plan.names.agent, grant.target, shown, 0)
         trees = [tree for tree in plan.trees() if tree.source.is_dir() and not tree.name.startswith("..")]
         if trees:
+            self._lead_to_sessions()
             put(self._engine, plan.names.agent, NODE_HOME, trees, plan.uid)
             remove_trees(tree.source for tree in trees)
+
+    def _lead_to_sessions(self) -> None:
+        """From where Claude Code looks for them. Nobody inside has written in this folder yet."""
+        link = self._plan.request.paths.home.joinpath(*FOLDER)
+        if self._plan.sessions is not None and link.parent.is_dir() and not link.is_symlink():
+            link.symlink_to(SESSIONS)
 
     def take_probe(self) -> Entry | None:
         """The probe that waits for its questions; once."""

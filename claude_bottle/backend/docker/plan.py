@@ -19,7 +19,7 @@ from claude_bottle.backend.base import (
     Grant,
 )
 from claude_bottle.backend.docker import bodies, gvisor
-from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, Body, Names, Share
+from claude_bottle.backend.docker.bodies import BUNDLE_FOLDER, BUNDLE_LOG, SESSIONS, Body, Names, Share
 from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.files import Tree
 from claude_bottle.errors import UsageError
@@ -44,6 +44,7 @@ class DockerPlan(NamedTuple):
     network: str  # the bundle's
     shares: tuple[Share, ...]
     copies: tuple[Grant, ...]  # read-only in the bottle, and not to be had by showing
+    sessions: Share | None  # where Claude Code says what it does
 
     @property
     def backend_name(self) -> str:
@@ -94,7 +95,7 @@ class DockerPlan(NamedTuple):
             self.agent_image,
             filter_text,
             _limits(self.request, self.facts),
-            self.shares,
+            self.shares if self.sessions is None else (*self.shares, self.sessions),
             (grant.target for grant in self.copies),
             (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items()),
             self.request.limits.wall_time,
@@ -155,7 +156,18 @@ def plan_bottle(
         network=_network(request.policy, facts),
         shares=tuple(shares),
         copies=tuple(copies),
+        sessions=_sessions(request, facts),
     )
+
+
+def _sessions(request: BottleRequest, facts: EngineFacts) -> Share | None:
+    """A folder of the host for what Claude Code says of itself, so that `list` has only files to read.
+
+    Not where Claude Code looks for it: a place in the bottle's home is the agent's to move, and a mount on a
+    bottle's next start would follow a link from there to wherever the agent chose.
+    """
+    folder = str(request.paths.sessions)
+    return Share(folder, SESSIONS, writable=True) if facts.local and _is_text(folder) else None
 
 
 def _bound(grant: Grant, facts: EngineFacts, uid: int) -> Share:

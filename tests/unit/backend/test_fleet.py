@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from claude_bottle.backend.base import ActiveAgent
-from claude_bottle.backend.fleet import Loader, enumerate_all
+from claude_bottle.backend.base import ActiveAgent, Look
+from claude_bottle.backend.fleet import Loader, enumerate_all, look_at_all
 
 STATE = Path("/nowhere/state")
 
@@ -106,3 +106,63 @@ def test_a_slow_backend_is_a_row_with_a_warning_and_holds_nobody_up() -> None:
 
 def test_without_a_backend_nothing_runs() -> None:
     assert enumerate_all({}, STATE, timeout=0) == []
+
+
+# What more can be seen
+
+
+class Seen:
+    """A backend of which only `look` is asked for."""
+
+    def __init__(self, look: Callable[[Sequence[str], Path], Iterator[tuple[str, Look]]]) -> None:
+        self.look = look
+
+
+def seen_by(look: Callable[[Sequence[str], Path], Iterator[tuple[str, Look]]]) -> Loader:
+    return lambda name: Seen(look)  # type: ignore[return-value]
+
+
+def all_of(slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+    yield from ((slug, Look(memory=len(str(state)))) for slug in slugs)
+
+
+def test_every_bottle_is_looked_at_by_its_own_backend() -> None:
+    slugs = {"a": ["x-00000", "y-00000"], "b": ["z-00000"]}
+    loaders = {"a": seen_by(all_of), "b": seen_by(all_of), "idle": seen_by(never_asked)}
+    found, faults = look_at_all(loaders, slugs, STATE, timeout=30)
+    assert (set(found), faults) == ({"x-00000", "y-00000", "z-00000"}, [])
+    assert {look.memory for look in found.values()} == {len(str(STATE))}
+
+
+def never_asked(slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+    raise AssertionError("it has no bottle")
+
+
+def test_a_backend_that_breaks_in_the_middle_keeps_what_it_had_seen() -> None:
+    def breaks(slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+        yield slugs[0], Look()
+        raise OSError("socket gone")
+
+    slugs = {"bad": ["x-00000", "y-00000"], "good": ["z-00000"]}
+    found, faults = look_at_all({"bad": seen_by(breaks), "good": seen_by(all_of)}, slugs, STATE, timeout=30)
+    assert set(found) == {"x-00000", "z-00000"}
+    assert faults == ["bad: OSError: socket gone"]
+
+
+def test_a_backend_that_is_too_slow_keeps_what_it_had_seen_and_holds_nobody_up() -> None:
+    released, done = threading.Event(), threading.Event()
+
+    def slow(slugs: Sequence[str], state: Path) -> Iterator[tuple[str, Look]]:
+        yield slugs[0], Look()
+        released.wait(60)
+        done.set()
+
+    slugs = {"slow": ["x-00000", "y-00000"], "quick": ["z-00000"]}
+    found, faults = look_at_all({"slow": seen_by(slow), "quick": seen_by(all_of)}, slugs, STATE, timeout=0.5)
+    assert not done.is_set(), "it was waited for"
+    released.set()
+    assert (set(found), faults) == ({"x-00000", "z-00000"}, ["slow: not all was seen within 0.5 s"])
+
+
+def test_without_a_bottle_nobody_is_asked() -> None:
+    assert look_at_all({}, {}, STATE, timeout=0) == ({}, [])

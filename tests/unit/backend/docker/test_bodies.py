@@ -17,6 +17,7 @@ from claude_bottle.backend.docker.bodies import (
     HAND,
     KEEPER,
     PRIVATE,
+    SESSIONS,
     Body,
     Share,
     inside,
@@ -119,7 +120,7 @@ def test_a_container_ends_with_whoever_started_it(found: DockerPlan) -> None:
 
 
 def test_what_is_mounted_is_what_was_granted_and_the_engines_socket_never_is(found: DockerPlan) -> None:
-    granted = {grant.source for grant in found.request.grants}
+    granted = {*(grant.source for grant in found.request.grants), f"{STATE}/sessions"}
     own = {f"{STATE}/run/egress", str(found.request.paths.logs)}
     for role, body in bodies(found).items():
         mounts: list[Body] = body["HostConfig"]["Mounts"]
@@ -130,7 +131,8 @@ def test_what_is_mounted_is_what_was_granted_and_the_engines_socket_never_is(fou
         assert len({mount["Target"] for mount in mounts}) == len(mounts)
         written = {mount["Target"] for mount in binds if mount["ReadOnly"] is not True}
         if role == "agent":
-            assert written == {share.target for share in found.shares if share.writable}
+            assert written - {SESSIONS} == {share.target for share in found.shares if share.writable}
+            assert (SESSIONS in written) == found.facts.local
             assert {NODE_HOME, WORKSPACE, "/tmp", HAND} <= {mount["Target"] for mount in mounts}
 
 

@@ -52,8 +52,8 @@ def test_what_the_engine_says_is_what_was_asked_for() -> None:
         parse([AGENT, SIDECARS])
         == parse([AGENT, linked])
         == (
-            Container(SLUG, "agent", "running", f"claude-bottle-{SLUG}"),
-            Container(SLUG, "sidecars", "running", f"claude-bottle-sidecars-{SLUG}"),
+            Container(SLUG, "agent", "running", f"claude-bottle-{SLUG}", "0a"),
+            Container(SLUG, "sidecars", "running", f"claude-bottle-sidecars-{SLUG}", "0a"),
         )
     )
     assert parse([]) == ()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_bottle.backend.base import WORKSPACE, BottleRequest, Grant
-from claude_bottle.backend.docker.bodies import Names
+from claude_bottle.backend.base import NODE_HOME, WORKSPACE, BottleRequest, Grant
+from claude_bottle.backend.docker.bodies import SESSIONS, Names, Share
 from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.plan import PROXY_NAMES, DockerPlan, plan_bottle
 from claude_bottle.errors import UsageError
@@ -251,3 +251,11 @@ def test_the_limits_are_those_that_were_asked_for() -> None:
     assert plan(request()).agent_body("")["HostConfig"]["PidsLimit"] == 4096
     assert plan(request(limits=LIMITS)).agent_body("")["Cmd"][2] == "3600"
     assert plan(request()).agent_body("")["Cmd"][2] == "0"
+
+
+def test_the_folder_for_sessions_lies_where_no_agent_can_move_it() -> None:
+    """A mount on the next start would follow a link that was left in the home, to wherever it leads."""
+    found = plan(request())
+    assert found.sessions == Share(f"{STATE}/sessions", SESSIONS, writable=True)
+    assert not SESSIONS.startswith(NODE_HOME)
+    assert plan(request(), REMOTE).sessions is None

@@ -14,6 +14,7 @@ from claude_bottle.backend import known_backend_names, load_backend
 from claude_bottle.backend.base import Remain
 from claude_bottle.errors import BottleError, UsageError
 from claude_bottle.operations.context import Context
+from claude_bottle.operations.settle import note_crash
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home, list_slugs
 
@@ -41,6 +42,7 @@ def carry_out(context: Context, agreed: Sequence[Remain]) -> list[str]:
         mine = [item for item in agreed if item.slug == slug]
         try:
             with store.locked_or_busy(context.home.bottle(slug)):
+                problems += [f"{slug}: {problem}" for problem in _kept_of_a_crash(context, slug)]
                 for look, remove in _places(context):
                     remove([item for item in look() if item in mine])
                 for _ in (item for item in mine if item.kind == PURGED):
@@ -48,6 +50,16 @@ def carry_out(context: Context, agreed: Sequence[Remain]) -> list[str]:
         except (BottleError, OSError) as error:
             problems.append(f"{slug}: {error}")
     return problems
+
+
+def _kept_of_a_crash(context: Context, slug: str) -> list[str]:
+    """What nobody settled is kept before anything of it goes; what cannot be is still in the state."""
+    metadata, paths = store.read(context.home, slug), context.home.bottle(slug)
+    if isinstance(metadata, store.Broken):
+        return []
+    if load_backend(metadata.backend).find(metadata, paths) is not None:
+        return []
+    return note_crash(context, metadata, paths)
 
 
 def _places(context: Context) -> list[tuple[Look, Remove]]:

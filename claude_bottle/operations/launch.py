@@ -24,7 +24,7 @@ from claude_bottle.operations.prepare import Prepared
 from claude_bottle.operations.prove import Check, prove
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaves
 from claude_bottle.sidecars.egress.outlets import inspected_chains
-from claude_bottle.state import store
+from claude_bottle.state import marker, store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
@@ -59,6 +59,8 @@ def launch(
     with ExitStack() as lock:
         try:
             lock.enter_context(store.locked(prepared.paths))  # takes a file, which may fail too
+            if marker.read(prepared.paths) is not None:
+                raise BottleError(f"{prepared.metadata.slug} was stopped before it had begun")
             with store.explained(context.home):
                 return _launch(context, prepared, progress, ask, again=False, warm=warm)
         except BaseException:

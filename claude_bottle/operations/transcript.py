@@ -136,7 +136,7 @@ def as_lines(entry: Entry) -> Iterator[str]:
     if brief:
         lines = []
     for line in lines[:most]:
-        yield f"    {line[:_LONGEST]}{'…' if len(line) > _LONGEST else ''}"
+        yield f"    {line[:_LONGEST]}{'…' if len(line) > _LONGEST else ''}".rstrip()
     if len(lines) > most or entry.cut:
         more = [f"{len(lines) - most} more lines"] if len(lines) > most else []
         more += [f"{entry.cut} more characters"] if entry.cut else []

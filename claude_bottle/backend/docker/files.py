@@ -73,21 +73,24 @@ def _plain(owner: int, public: bool, entry: tarfile.TarInfo) -> tarfile.TarInfo 
 def take_out(stream: bytes, below: Path) -> int:
     """Unpacks what the engine made of a folder; its own name is dropped. Raises BottleError, OSError.
 
-    Returns how many files were left out, as they were too many, too long or too deep.
+    Returns how many files were left out, as they were too long or too deep; too many count as one.
     """
-    files = total = left = 0
+    seen = total = left = 0
     try:
         with tarfile.open(mode="r:", fileobj=io.BytesIO(stream)) as tar:
             for entry in tar:
+                seen += 1
+                if seen > _MAX_FILES:  # of whatever kind: each takes its time and its place in memory
+                    return left + 1
                 if entry.size < 0:
                     raise tarfile.TarError("a file of less than nothing")
                 if not entry.isreg():
                     continue
                 path = _inner(entry.name)
-                if path is None or files == _MAX_FILES or total + entry.size > _MAX_BYTES:
+                if path is None or total + entry.size > _MAX_BYTES:
                     left += 1
                     continue
-                files, total = files + 1, total + entry.size
+                total += entry.size
                 content = tar.extractfile(entry)
                 assert content is not None
                 _write(below / path, content.read())

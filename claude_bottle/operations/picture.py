@@ -69,6 +69,8 @@ def difference(before: Picture | None, now: Picture, *, same_digest: bool) -> tu
     changes = [Change(ADDED, *item) for item in new if item[0] not in hidden]
     changes += [Change(REMOVED, *item) for item in gone if item[0] not in hidden]
     labels = {label for label, _ in (*gone, *new)}
+    if "skill" in labels:
+        changes.append(Change("", "skills", "those of the first start stay; a new start takes the new ones"))
     if "prompt" in labels:
         changes.append(Change("", "prompt", "it has changed"))
     if "not shown" in labels and not {item.label for item in changes} & {"variable", "may reach"}:

@@ -258,3 +258,21 @@ def test_a_state_of_another_user_or_one_that_cannot_be_written_is_refused(stoppe
         )
         assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False), done.stderr
         assert "Read-only file system" in done.stderr
+
+
+def test_what_was_said_before_a_crash_is_kept_by_whoever_finds_it(cli: Cli) -> None:
+    """`pull` and `cleanup` too: afterwards what held it may be gone."""
+    cli.repository()
+    for command in (["pull"], ["cleanup", "--yes"]):
+        with scripted({"say": "Before the crash."}) as model:
+            cli.manifest(model.url)
+            slug = cli.start()
+            cli.inside(slug, f"{CLAUDE} first && echo '# late' >> adder.py").ok()
+        cli.kill(slug)
+        eventually(lambda: cli.slugs() == [])
+        cli(*command, *([slug] if command == ["pull"] else [])).ok()
+        archived = cli.home / "archive" / slug / "transcript" / "projects"
+        if cli.backend == "docker" or command == ["pull"]:  # else there was nothing to clean up
+            assert "Before the crash." in "".join(path.read_text() for path in archived.rglob("*.jsonl"))
+        assert "Before the crash." in cli("logs", slug, "transcript").ok().text
+        cli("stop", slug).ok()

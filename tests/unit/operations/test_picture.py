@@ -66,6 +66,7 @@ def test_limits_packages_skills_model_bottle_and_prompt() -> None:
         Change("removed", "limit", "memory 1073741824"),
         Change("added", "package", "gcc"),
         Change("removed", "skill", "lint"),
+        Change("", "skills", "those of the first start stay; a new start takes the new ones"),
         Change("added", "model", "opus"),
         Change("", "prompt", "it has changed"),
     }

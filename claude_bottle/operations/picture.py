@@ -1,5 +1,5 @@
-"""What a bottle may do, in the words of the preflight, kept beside its metadata: so that a later look at the
-manifest can say what has changed. Pure but for `save` and `load`.
+"""What a bottle may do, in the words of the preflight, kept beside its metadata when it was proved: so that a
+later look at the manifest can say what has changed. Pure but for `save` and `load`.
 
 Invariant: no secret is in it. Of a variable there is its name and never its value, of a secret where it is
 found, of a prompt a digest; what cannot be shown is in one digest for all of it.
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.manifest.model import Agent, Bottle, digest_of
 from claude_bottle.operations.preflight import describe_route
 from claude_bottle.policy.model import Route
 from claude_bottle.state.paths import BottlePaths
 from claude_bottle.state.store import write_atomically
+
+if TYPE_CHECKING:
+    from claude_bottle.operations.prepare import Prepared
 
 _SCHEMA, _MAX_BYTES = 1, 8 << 20
 ADDED, REMOVED = "added", "removed"
@@ -78,6 +81,10 @@ def difference(before: Picture | None, now: Picture, *, same_digest: bool) -> tu
     if not changes and not same_digest:
         changes.append(Change("", "manifest", "it has changed, but not what this bottle may do"))
     return tuple(changes)
+
+
+def of(prepared: Prepared) -> Picture:
+    return draw(prepared.agent, prepared.bottle, prepared.plan.request.policy.routes)
 
 
 def render(picture: Picture) -> str:

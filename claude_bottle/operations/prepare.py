@@ -23,7 +23,7 @@ from claude_bottle.backend.base import (
 from claude_bottle.errors import NotFoundError, UsageError
 from claude_bottle.manifest.load import LoadedManifest, load_manifest
 from claude_bottle.manifest.model import Agent, Bottle, resolved_digest
-from claude_bottle.operations import claude, picture, workspace
+from claude_bottle.operations import claude, workspace
 from claude_bottle.operations.choices import Options, choose_backend, find_authorities
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import claude_credential, find_claude
@@ -106,9 +106,7 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
         )
         store.save(context.home, metadata)
         purpose = _purpose(context, loaded, metadata.agent)
-        prepared = _assemble(context, purpose, backend, work, metadata, _why(options, context))
-        picture.save(paths, picture.draw(agent, bottle, purpose.routes))
-        return prepared
+        return _assemble(context, purpose, backend, work, metadata, _why(options, context))
     except BaseException:
         store.remove(paths)
         raise

@@ -35,8 +35,13 @@ def prepare_resume(context: Context, slug: str) -> Offer:
     """Raises BottleError: unknown, broken, running, or not to be had by the manifest as it is now."""
     metadata = store.load(context.home, slug)
     _refuse_running(context, metadata)
+    if not context.home.bottle(slug).picture.exists():
+        raise BottleError(
+            f"{slug} cannot go on: its start ended before there was a bottle",
+            f"start another one; this one goes with claude-bottle cleanup --purge {slug}",
+        )
     prepared = prepare_again(context, metadata)
-    now = picture.draw(prepared.agent, prepared.bottle, prepared.plan.request.policy.routes)
+    now = picture.of(prepared)
     same = metadata.manifest_digest == prepared.metadata.manifest_digest
     changes = picture.difference(picture.load(prepared.paths), now, same_digest=same)
     return Offer(prepared, now, changes)
@@ -54,6 +59,7 @@ def resume(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tupl
             raise NotFoundError(f"{slug} is gone: another process has ended or removed it")
         _refuse_running(context, store.load(context.home, slug))
         problems = note_crash(context, prepared.metadata, prepared.paths)
+        prepared.backend.discard(prepared.metadata, prepared.paths)  # the other half of one that is half dead
         earlier = marker.read(prepared.paths)
         marker.clear(prepared.paths)
         launched: Launched | None = None

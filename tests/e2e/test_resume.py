@@ -276,3 +276,16 @@ def test_what_was_said_before_a_crash_is_kept_by_whoever_finds_it(cli: Cli) -> N
             assert "Before the crash." in "".join(path.read_text() for path in archived.rglob("*.jsonl"))
         assert "Before the crash." in cli("logs", slug, "transcript").ok().text
         cli("stop", slug).ok()
+
+
+def test_one_that_never_came_up_cannot_go_on(stopped: tuple[Cli, str]) -> None:
+    """Its picture is written when it was proved: without one there may be neither home nor workspace."""
+    cli, slug = stopped
+    picture = cli.state / slug / "picture.json"
+    sound = picture.read_text()
+    picture.unlink()
+    cli("resume", slug, "--detach", "--yes").failed(1, "before there was a bottle", f"--purge {slug}")
+    picture.write_text("garbage")
+    cli("resume", slug, "--detach", "--yes").ok()
+    cli("stop", slug).ok()
+    assert picture.read_text() == sound

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claude_bottle.policy.model import Policy
     from claude_bottle.proc import Result
     from claude_bottle.sidecars.egress.certs import CertAndKey
+    from claude_bottle.state.harvest import Left
     from claude_bottle.state.metadata import Metadata
     from claude_bottle.state.paths import BottlePaths
 
@@ -27,6 +28,10 @@ NODE_HOME = "/home/node"
 WORKSPACE = "/home/node/workspace"
 CLAUDE = "/opt/claude-bottle/bin/claude"
 AUTHORITIES = "/opt/claude-bottle/authorities.pem"  # the host's, and the bottle's own
+SESSION_DATA = (  # what Claude Code keeps of its conversations, below its folder; no credential and no cache
+    *("projects", "todos", "tasks", "plans", "teams", "jobs"),
+    *("file-history", "paste-cache", "image-cache", "uploads", "agent-memory"),
+)
 GATE_PORT = 9099
 _ENDING_SECONDS = 10.0
 
@@ -262,6 +267,7 @@ class BottleBackend(ABC):
     name: ClassVar[str]
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
     services: ClassVar[tuple[str, ...]] = ("egress", "firewall")  # that a whole bottle has
+    home_stays: ClassVar[bool] = True  # the bottle's home can still be read when `stop` has ended it
 
     @abstractmethod
     def check(self) -> Readiness:
@@ -324,9 +330,14 @@ class BottleBackend(ABC):
         """Brings the logs of a running bottle into the state folder, where they are not there anyway."""
         return
 
-    def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
-        """Brings transcripts and logs into the state folder, where they are not there anyway."""
-        return
+    def take_session(self, metadata: Metadata, paths: BottlePaths, target: Path) -> Left:
+        """Copies `SESSION_DATA` into `target`, of a bottle that runs or has ended; returns what was left out.
+
+        Raises BottleError or OSError where it cannot be had, or not be written.
+        """
+        from claude_bottle.state.harvest import copy_trees
+
+        return copy_trees(paths.home, (".claude",), SESSION_DATA, target)
 
     def forget(self, metadata: Metadata, paths: BottlePaths) -> None:
         """Removes from the host what was preserved of a discarded bottle outside its state folder."""

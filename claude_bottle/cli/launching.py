@@ -85,7 +85,8 @@ def work_in(context: Context, screen: Screen, launched: Launched, arguments: lis
     try:
         status = launched.bottle.exec_claude(arguments, tty=True)
     finally:
-        settled = settle(context, launched.metadata, launched.bottle, keep=status != 0)
+        why = "" if status is None else f"claude ended with status {status}"
+        settled = settle(context, launched.metadata, launched.bottle, keep=status != 0, why=why)
         report(screen, settled)
     return status
 
@@ -103,6 +104,7 @@ def report(screen: Screen, settled: Settled) -> None:
         screen.say(f"  look: git log {settled.work.tip}    take: git merge {settled.work.tip}")
     if settled.preserved:
         screen.say(f"the state of {settled.slug} is preserved; its work: claude-bottle pull {settled.slug}")
+        screen.say(f"to go on: claude-bottle resume {settled.slug}")
 
 
 def refuse_arguments(given: list[str]) -> tuple[str, ...]:

@@ -41,9 +41,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         answer = ask_claude(context.runner, launched.bottle, launched.claude_arguments, prompt, timeout)
     finally:
         counted = summary(launched.paths.decisions)
-        settled = settle(
-            context, launched.metadata, launched.bottle, keep=answer is None or answer.status != 0
-        )
+        why = "" if answer is None else f"claude ended with status {answer.status}"
+        keep = answer is None or answer.status != 0
+        settled = settle(context, launched.metadata, launched.bottle, keep=keep, why=why)
         report(screen, settled)
     if options.json:
         screen.put_json(

@@ -123,6 +123,13 @@ def files(prompt: str, git_user: tuple[str, str]) -> dict[str, str]:
     return found
 
 
+# Inside: is there a conversation that `--continue` would find? It ends with an error where there is none.
+HAS_CONVERSATION = (
+    *("grep", "-rqs", "--include=*.jsonl", '"type":"user"'),
+    f"{CONFIG}/projects/{WORKSPACE.replace('/', '-')}",
+)
+
+
 def _quoted(value: str) -> str:
     """git-config(1): a value in double quotes."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -15,6 +15,7 @@ from claude_bottle.backend import known_backend_names, load_backend
 from claude_bottle.backend.base import Remain
 from claude_bottle.errors import BottleError, UsageError
 from claude_bottle.operations.context import Context
+from claude_bottle.operations.settle import note_crash
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home, is_slug, list_slugs
 
@@ -42,6 +43,7 @@ def carry_out(context: Context, agreed: Sequence[Remain]) -> list[str]:
         mine = [item for item in agreed if item.slug == slug]
         try:
             with store.locked_or_busy(context.home.bottle(slug)):
+                problems += [f"{slug}: {problem}" for problem in _kept_of_a_crash(context, slug)]
                 purged = any(item.kind == PURGED for item in mine)
                 wanted = partial(_is_wanted, mine, slug if purged else "")
                 _remove(context, wanted)
@@ -61,6 +63,16 @@ def _is_wanted(agreed: Sequence[Remain], purged: str, item: Remain) -> bool:
 def _remove(context: Context, wanted: Callable[[Remain], bool]) -> None:
     for look, remove in _places(context):
         remove([item for item in look() if wanted(item)])
+
+
+def _kept_of_a_crash(context: Context, slug: str) -> list[str]:
+    """What nobody settled is kept before anything of it goes; what cannot be is still in the state."""
+    metadata, paths = store.read(context.home, slug), context.home.bottle(slug)
+    if isinstance(metadata, store.Broken):
+        return []
+    if load_backend(metadata.backend).find(metadata, paths) is not None:
+        return []
+    return note_crash(context, metadata, paths)
 
 
 def _places(context: Context) -> list[tuple[Look, Remove]]:

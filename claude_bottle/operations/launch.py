@@ -16,7 +16,7 @@ from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets, Warm
 from claude_bottle.backend.beside import Beside
 from claude_bottle.errors import BottleError, NotFoundError
-from claude_bottle.operations import claude, handover, workspace
+from claude_bottle.operations import claude, handover, picture, workspace
 from claude_bottle.operations.choices import envoy_files
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
@@ -24,7 +24,7 @@ from claude_bottle.operations.prepare import Prepared
 from claude_bottle.operations.prove import Check, prove
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaves
 from claude_bottle.sidecars.egress.outlets import inspected_chains
-from claude_bottle.state import store
+from claude_bottle.state import marker, store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
@@ -59,6 +59,8 @@ def launch(
     with ExitStack() as lock:
         try:
             lock.enter_context(store.locked(prepared.paths))  # takes a file, which may fail too
+            if marker.read(prepared.paths) is not None:
+                raise BottleError(f"{prepared.metadata.slug} was stopped before it had begun")
             with store.explained(context.home):
                 return _launch(context, prepared, progress, ask, again=False, warm=warm)
         except BaseException:
@@ -97,6 +99,8 @@ def _launch(
         steps = Steps(progress)
         proof = _prove_and_fill(bottle, prepared, making.authority, tuple(credentials.values()), again=again)
         steps.done(f"proved by {len(proof)} checks from inside")
+        if not again:  # from now on there is something to go on with
+            picture.save(prepared.paths, picture.of(prepared))
         bottle.keep()
         return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
     except BaseException:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from claude_bottle.manifest.model import Bottle
-from claude_bottle.operations.prepare import Prepared
 from claude_bottle.policy.model import Route
+
+if TYPE_CHECKING:
+    from claude_bottle.operations.prepare import Prepared
 
 Line = tuple[str, str]  # a label (empty on lines that continue) and a text
 

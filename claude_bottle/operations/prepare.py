@@ -113,8 +113,23 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
 
 
 def prepare_again(context: Context, metadata: Metadata) -> Prepared:
-    """The same bottle from its own state: same backend, same folders, the manifest as it is now."""
-    return _from_state(context, _purpose(context, load(context), metadata.agent), metadata)
+    """The same bottle from its own state: same backend, same folders, the manifest as it is now.
+
+    The metadata of what is returned is of the manifest as it is now. Raises BottleError.
+    """
+    loaded = load(context)
+    purpose = _purpose(context, loaded, metadata.agent)
+    _refuse_what_is_not_done(load_backend(metadata.backend), purpose.bottle)
+    if (purpose.bottle.runtime or "") != metadata.runtime:
+        where = purpose.bottle.origin or purpose.bottle.name
+        before, now = metadata.runtime or "none", purpose.bottle.runtime or "none"
+        raise UsageError(
+            f"{where}: {metadata.slug} was made with the runtime {before}, not {now}",
+            f"set it back, or take the work and start a new one: claude-bottle pull {metadata.slug}",
+        )
+    digest = resolved_digest(loaded.manifest, metadata.agent)
+    present = metadata._replace(bottle=purpose.bottle.name, manifest_digest=digest)
+    return _from_state(context, purpose, present)
 
 
 def prepare_capture(context: Context, metadata: Metadata) -> Prepared:
@@ -133,6 +148,10 @@ def _from_state(context: Context, purpose: _Purpose, metadata: Metadata) -> Prep
     repository = observe_repository(context.runner, folder) if folder.is_dir() else None
     if repository is None and metadata.branch:
         raise NotFoundError(f"the repository {folder} is gone", "put it back where it was")
+    if repository is not None:  # the workspace began with that commit, whatever the repository is at now
+        repository = repository._replace(head=metadata.base, dirty=False)
+    if metadata.workspace in ("overlay", "bind") and not folder.is_dir():
+        raise NotFoundError(f"the folder {folder} is gone", "put it back where it was")
     work = workspace.plan_workspace(
         context.runner, metadata.workspace, folder, repository, metadata.slug, False
     )

@@ -5,24 +5,21 @@ Invariant: a step that fails never stops the others, and state is only removed w
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from claude_bottle.backend import load_backend
+from claude_bottle.backend import enumerate_active_agents, load_backend
 from claude_bottle.backend.base import Bottle
 from claude_bottle.errors import BottleError
-from claude_bottle.operations import handover
+from claude_bottle.operations import archive, handover
+from claude_bottle.operations.archive import said
 from claude_bottle.operations.context import Context
-from claude_bottle.state import store
+from claude_bottle.state import marker, store
 from claude_bottle.state.metadata import Metadata
-from claude_bottle.state.paths import BottlePaths
+from claude_bottle.state.paths import BottlePaths, is_slug, list_slugs
 
-_TRANSCRIPT_FILES, _TRANSCRIPT_BYTES, _TRANSCRIPT_DEPTH = 2000, 512 << 20, 8
-_SESSIONS = ".claude/projects"
+STOPPED, CRASHED = "stopped", "it ended without being stopped"
 
 
 class Settled(NamedTuple):
@@ -34,96 +31,106 @@ class Settled(NamedTuple):
     problems: tuple[str, ...]
 
 
-def settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep: bool) -> Settled:
-    """Ends the bottle if it runs. `keep` preserves the state even where all went well."""
+def settle(
+    context: Context, metadata: Metadata, bottle: Bottle | None, *, keep: bool, why: str = ""
+) -> Settled:
+    """Ends the bottle if it runs. `keep` preserves the state also where all went well, because of `why`."""
     with store.locked(context.home.bottle(metadata.slug)):
-        return _settle(context, metadata, bottle, keep=keep)
+        return _settle(context, metadata, bottle, keep=keep, why=why or "interrupted")
 
 
-def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep: bool) -> Settled:
-    paths = context.home.bottle(metadata.slug)
-    problems: list[str] = []
-    work = handover.Work(())
-    backend = load_backend(metadata.backend)
-    if bottle is not None:
-        try:
-            work = handover.take(context.runner, _capture(metadata, paths), metadata)
-            problems += [work.lacks] if work.lacks else []
-        except (BottleError, OSError) as error:
-            problems.append(f"the work was not handed over: {error}")
+def stop(context: Context, slug: str) -> tuple[Settled, bool]:
+    """Ends a bottle from any process; the state is preserved. The flag says whether it was running.
+
+    Raises NotFoundError with the nearest slug, BottleError where the state or its backend cannot be read.
+    """
+    store.load(context.home, slug)
+    paths = context.home.bottle(slug)
+    with store.locked(paths):
+        if not paths.root.exists():  # another process has settled it while this one waited
+            return Settled(slug, handover.Work(()), False, ()), False
+        metadata = store.load(context.home, slug)
+        bottle = load_backend(metadata.backend).find(metadata, paths)
+        return _settle(context, metadata, bottle, keep=True, why=STOPPED), bottle is not None
+
+
+def running(context: Context) -> tuple[list[str], list[str]]:
+    """Every slug that runs, half-dead ones included, and which backends could not be asked."""
+    found = enumerate_active_agents(context.home.state) if list_slugs(context.home) else []
+    unknown = [f"{row.backend_name}: {row.warning}" for row in found if not is_slug(row.slug)]
+    return [row.slug for row in found if is_slug(row.slug)], unknown
+
+
+def note_crash(context: Context, metadata: Metadata, paths: BottlePaths) -> list[str]:
+    """Keeps what a bottle left that nobody settled; the caller has its lock and knows that it does not run.
+
+    Returns what could not be kept, a line each.
+    """
+    if marker.read(paths) is not None:
+        return []
+    problems = archive.keep(context, metadata, paths)
     try:
-        backend.gather(metadata, paths)
-    except (BottleError, OSError) as error:
-        problems.append(str(error))
-    if bottle is not None:
-        try:
-            bottle.stop()
-        except (BottleError, OSError) as error:
-            problems.append(str(error))
-    try:
-        archive(context, metadata.slug, paths)
+        marker.mark(paths, CRASHED)
     except OSError as error:
-        problems.append(f"the transcript was not kept: {error.strerror}")
-    backend.discard(metadata, paths)
-    preserved = keep or bool(problems)
-    if not preserved:
+        problems.append(f"its end was not noted: {said(error)}")
+    return problems
+
+
+class _Steps:
+    """Steps that do not stop each other, and what went wrong in them."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    @contextmanager
+    def step(self, failing: str = "") -> Iterator[None]:
         try:
+            yield
+        except (BottleError, OSError) as error:
+            self.problems.append(f"{failing}{said(error)}")
+
+
+def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep: bool, why: str) -> Settled:
+    """The caller has the lock. Who was here before, by the marker, has the last word on why."""
+    paths, work, steps = context.home.bottle(metadata.slug), handover.Work(()), _Steps()
+    backend, earlier = load_backend(metadata.backend), marker.read(paths)
+    if bottle is not None:
+        with steps.step("the work was not handed over: "):
+            work = handover.take(context.runner, _capture(metadata, paths, earlier), metadata)
+            steps.problems += [work.lacks] if work.lacks else []
+    if not backend.home_stays:
+        steps.problems += archive.keep(context, metadata, paths)
+    if bottle is not None:
+        with steps.step():
+            bottle.stop()
+    if backend.home_stays:
+        steps.problems += archive.keep(context, metadata, paths)
+    with steps.step("what it left on the host was not removed: "):
+        backend.discard(metadata, paths)
+    preserved = keep or bool(steps.problems) or earlier is not None
+    if not preserved:
+        with steps.step("the state was not removed: "):
             backend.forget(metadata, paths)
             store.remove(paths)
-        except (OSError, BottleError) as error:
-            problems.append(f"the state was not removed: {error}")
-            preserved = True
-    return Settled(metadata.slug, work, preserved, tuple(problems))
+        preserved = bool(steps.problems)
+    if preserved and earlier is None and paths.root.exists():
+        with steps.step("why it is preserved was not noted: "):
+            marker.mark(paths, _reason(bottle, keep, why, steps.problems))
+    return Settled(metadata.slug, work, preserved, tuple(steps.problems))
 
 
-def _capture(metadata: Metadata, paths: BottlePaths) -> handover.Captured:
+def _reason(bottle: Bottle | None, keep: bool, why: str, problems: list[str]) -> str:
+    if bottle is None:
+        return CRASHED
+    return "; ".join([*([why] if keep else []), *problems[:1]])
+
+
+def _capture(metadata: Metadata, paths: BottlePaths, earlier: marker.Preserved | None) -> handover.Captured:
     """Of the bottle, or what another process captured when it ended it. Raises BottleError."""
     bottle = load_backend(metadata.backend).find(metadata, paths)
     if bottle is not None:
         return handover.capture(bottle, metadata, paths)
     found = handover.captured(paths)
-    if found is None and metadata.branch:
+    if found is None and earlier is None:
         raise BottleError("the bottle had ended already")
     return found or handover.Captured(None)
-
-
-def stop(context: Context, slug: str) -> tuple[Settled, bool]:
-    """Ends a bottle from any process; the state is preserved. The flag says whether it was running."""
-    metadata = store.load(context.home, slug)
-    paths = context.home.bottle(slug)
-    with store.locked(paths):
-        bottle = load_backend(metadata.backend).find(metadata, paths)
-        return _settle(context, metadata, bottle, keep=True), bottle is not None
-
-
-def archive(context: Context, slug: str, paths: BottlePaths) -> None:
-    """Copies the transcript and the decisions out of the state folder. Links are never followed."""
-    target = context.home.archive(slug)
-    for source, name in _kept_files(paths):
-        destination = target / name
-        destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(source, "rb", opener=_no_follow) as original, open(destination, "wb") as copy:
-            shutil.copyfileobj(original, copy)
-
-
-def _kept_files(paths: BottlePaths) -> Iterator[tuple[Path, str]]:
-    if paths.decisions.is_file():
-        yield paths.decisions, "decisions.jsonl"
-    left_files, left_bytes = _TRANSCRIPT_FILES, _TRANSCRIPT_BYTES
-    sessions = paths.home / _SESSIONS
-    if any(path.is_symlink() for path in (paths.home / ".claude", sessions)):
-        return
-    for folder, folders, files in os.walk(sessions):
-        if len(Path(folder).relative_to(sessions).parts) >= _TRANSCRIPT_DEPTH:
-            folders.clear()  # a tree without end would end the walk badly
-        for name in sorted(files):
-            source = Path(folder, name)
-            found = source.lstat()
-            if not stat.S_ISREG(found.st_mode) or found.st_size > left_bytes or left_files == 0:
-                continue
-            left_files, left_bytes = left_files - 1, left_bytes - found.st_size
-            yield source, f"transcript/{source.relative_to(sessions)}"
-
-
-def _no_follow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)

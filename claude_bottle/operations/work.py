@@ -9,6 +9,7 @@ from claude_bottle.operations import handover
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.launch import revive
 from claude_bottle.operations.prepare import prepare_capture
+from claude_bottle.operations.settle import note_crash
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
 
@@ -36,10 +37,13 @@ def pull(context: Context, slug: str, progress: Progress) -> tuple[Metadata, han
 
 
 def _capture_dead(context: Context, metadata: Metadata, progress: Progress) -> handover.Captured:
+    """What a crash left is kept first: what the bottle is revived in takes its place."""
     paths = context.home.bottle(metadata.slug)
+    problems = note_crash(context, metadata, paths)
     launched = revive(context, prepare_capture(context, metadata), progress, _nobody_asks)
     try:
-        return handover.capture(launched.bottle, metadata, paths)
+        found = handover.capture(launched.bottle, metadata, paths)
+        return found._replace(lacks="; ".join([*([found.lacks] if found.lacks else []), *problems]))
     finally:
         launched.bottle.stop()
 

@@ -12,6 +12,10 @@ _LAST_SECOND = 1e11  # of a time that can be meant; what is beyond, and what is 
 class BadMetadata(ValueError):
     """The file is not metadata that this version can read; the message says why."""
 
+    def __init__(self, message: str, newer: bool = False) -> None:
+        super().__init__(message)
+        self.newer = newer
+
 
 class Metadata(NamedTuple):
     """Times are seconds after the epoch; `repository` and `base` are empty without a git workspace."""
@@ -44,7 +48,8 @@ def parse(text: str) -> Metadata:
     if not isinstance(obj, dict) or not isinstance(obj.get("schema"), int):
         raise BadMetadata("no schema number")
     if obj["schema"] != SCHEMA:
-        raise BadMetadata(f"schema {obj['schema']}, but this version reads {SCHEMA}")
+        newer = obj["schema"] > SCHEMA
+        raise BadMetadata(f"schema {obj['schema']}, but this version reads {SCHEMA}", newer)
     return _checked(obj)
 
 

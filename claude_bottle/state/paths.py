@@ -26,7 +26,7 @@ class Home(NamedTuple):
         return self.root / "state"
 
     def archive(self, slug: str) -> Path:
-        """What is kept of a bottle that has ended: transcript and decisions."""
+        """What is kept of a bottle beyond its state: transcript, decisions, its sidecars' words."""
         return self.root / "archive" / slug
 
     def bottle(self, slug: str) -> BottlePaths:
@@ -44,6 +44,16 @@ class BottlePaths(NamedTuple):
     @property
     def metadata(self) -> Path:
         return self.root / "metadata.json"
+
+    @property
+    def marker(self) -> Path:
+        """Why the state is preserved; see `marker`."""
+        return self.root / "preserved.json"
+
+    @property
+    def picture(self) -> Path:
+        """What the bottle was, in the words of the preflight; no secret."""
+        return self.root / "picture.json"
 
     @property
     def run(self) -> Path:

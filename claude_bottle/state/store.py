@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from claude_bottle.state.paths import BottlePaths, Home, is_slug, list_slugs, ne
 from claude_bottle.state.trees import remove_trees
 
 _ATTEMPTS = 20
+_METADATA_BYTES = 1 << 20
 _LEAST_BYTES, _LEAST_FILES = 1 << 20, 64  # about what the smallest bottle needs
 
 
@@ -32,6 +34,11 @@ class Broken(NamedTuple):
 
     slug: str
     reason: str
+    newer: bool = False  # a later version of claude-bottle wrote it
+
+    def hint(self, home: Home) -> str:
+        look = f"look at {home.bottle(self.slug).root}"
+        return f"use the version that made it, or {look}" if self.newer else look
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -73,22 +80,34 @@ def load(home: Home, slug: str) -> Metadata:
         raise NotFoundError(f"there is no bottle {slug!r}", nearest_hint(slug, list_slugs(home)))
     found = read(home, slug)
     if isinstance(found, Broken):
-        raise BottleError(
-            f"the state of {slug} cannot be read: {found.reason}", f"look at {home.bottle(slug).root}"
-        )
+        raise BottleError(f"the state of {slug} cannot be read: {found.reason}", found.hint(home))
     return found
 
 
 def read(home: Home, slug: str) -> Metadata | Broken:
     try:
-        metadata = parse(home.bottle(slug).metadata.read_text())
+        metadata = parse(_own_text(home.bottle(slug).metadata))
     except FileNotFoundError:
         return Broken(slug, "no metadata.json")
     except (OSError, UnicodeDecodeError) as error:
         return Broken(slug, str(error))
     except BadMetadata as error:
-        return Broken(slug, f"metadata.json: {error}")
+        return Broken(slug, f"metadata.json: {error}", error.newer)
     return metadata if metadata.slug == slug else Broken(slug, "metadata.json names another bottle")
+
+
+def _own_text(path: Path) -> str:
+    """Of a plain file of this user's: nobody else says what a bottle is. Raises OSError, BadMetadata."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise BadMetadata("it is no plain file")
+        if found.st_uid != os.geteuid():
+            raise BadMetadata("it belongs to another user")
+        if found.st_size > _METADATA_BYTES:
+            raise BadMetadata("it is far too long")
+        return file.read(_METADATA_BYTES).decode()
 
 
 def read_all(home: Home) -> list[Metadata | Broken]:

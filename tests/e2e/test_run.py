@@ -85,7 +85,7 @@ def test_an_agent_fixes_the_test_and_only_its_commit_comes_back(anyone: Cli) -> 
     assert cli("list", "preserved").ok().out == b""
     assert [path.name for path in cli.state.iterdir() if not path.name.startswith(".")] == []
     archive = cli.home / "archive" / slug
-    (transcript,) = archive.glob("transcript/*/*.jsonl")
+    (transcript,) = archive.glob("transcript/projects/*/*.jsonl")
     assert "Add instead of subtracting" in transcript.read_text()
     decisions = [json.loads(line) for line in (archive / "decisions.jsonl").read_text().splitlines()]
     assert {"api.anthropic.com"} <= {decision.get("host") for decision in decisions}

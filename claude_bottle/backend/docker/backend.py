@@ -11,6 +11,7 @@ from typing import TypeVar
 from claude_bottle.backend.base import (
     CLAUDE,
     NODE_HOME,
+    SESSION_DATA,
     ActiveAgent,
     BottleBackend,
     BottlePlan,
@@ -36,13 +37,14 @@ from claude_bottle.backend.docker.enumerate import (
 )
 from claude_bottle.errors import BackendMissingError, BottleError, NotFoundError
 from claude_bottle.proc import Runner, SystemRunner
+from claude_bottle.state.harvest import Left
 from claude_bottle.state.identity import identity
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths, Home, list_slugs
 
 _Row = TypeVar("_Row")
-_TRANSCRIPTS = ".claude/projects"
-_TRANSCRIPT_BYTES = 600 << 20
+_CLAUDE = f"{NODE_HOME}/.claude"
+_COPY_BYTES = 600 << 20
 _COPY_SECONDS = 300.0
 _NOT_THERE = 404
 
@@ -50,6 +52,7 @@ _NOT_THERE = 404
 class DockerBackend(BottleBackend):
     name = "docker"
     handles = frozenset({"image", "dockerfile", "packages", "runtime"})
+    home_stays = False  # its volumes do, but only a container can read them
 
     def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
@@ -183,14 +186,16 @@ class DockerBackend(BottleBackend):
 
         remove_remains(self._engine, remains)
 
-    def gather(self, metadata: Metadata, paths: BottlePaths) -> None:
+    def take_session(self, metadata: Metadata, paths: BottlePaths, target: Path) -> Left:
+        """Out of the container, running or not; where there is none, its volumes keep it."""
         from claude_bottle.backend.docker.files import take_out
 
-        names = _names(metadata.slug, paths)
-        found = self._copied(names.agent, f"{NODE_HOME}/{_TRANSCRIPTS}", "the transcript")
-        if found is not None:
-            take_out(found, paths.home / _TRANSCRIPTS)
-        self.gather_logs(metadata, paths)
+        agent, left = _names(metadata.slug, paths).agent, Left()
+        for name in SESSION_DATA:
+            stream = self._copied(agent, f"{_CLAUDE}/{name}", "the transcript")
+            if stream is not None:
+                left.add(name, take_out(stream, target / name))
+        return left
 
     def gather_logs(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.docker.bodies import BUNDLE_LOG
@@ -206,7 +211,7 @@ class DockerBackend(BottleBackend):
         """The folder as a stream; None where there is none, or no container."""
         path, query = f"/containers/{container}/archive", {"path": folder}
         try:
-            return self._engine.ask("GET", path, query=query, limit=_TRANSCRIPT_BYTES, timeout=_COPY_SECONDS)
+            return self._engine.ask("GET", path, query=query, limit=_COPY_BYTES, timeout=_COPY_SECONDS)
         except EngineError as error:
             if error.status == _NOT_THERE:
                 return None

@@ -6,6 +6,7 @@ within limits of number, size and depth.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -69,25 +70,33 @@ def _plain(owner: int, public: bool, entry: tarfile.TarInfo) -> tarfile.TarInfo 
     return entry
 
 
-def take_out(stream: bytes, below: Path) -> None:
-    """Unpacks what the engine made of a folder; its own name is dropped. Raises BottleError, OSError."""
-    files = total = 0
+def take_out(stream: bytes, below: Path) -> int:
+    """Unpacks what the engine made of a folder; its own name is dropped. Raises BottleError, OSError.
+
+    Returns how many files were left out, as they were too long or too deep; too many count as one.
+    """
+    seen = total = left = 0
     try:
         with tarfile.open(mode="r:", fileobj=io.BytesIO(stream)) as tar:
             for entry in tar:
-                path = _inner(entry.name)
-                files, total = files + 1, total + (entry.size if entry.isreg() else 0)
-                if files > _MAX_FILES or total > _MAX_BYTES:
-                    return
+                seen += 1
+                if seen > _MAX_FILES:  # of whatever kind: each takes its time and its place in memory
+                    return left + 1
                 if entry.size < 0:
                     raise tarfile.TarError("a file of less than nothing")
-                if not entry.isreg() or path is None:
+                if not entry.isreg():
                     continue
+                path = _inner(entry.name)
+                if path is None or total + entry.size > _MAX_BYTES:
+                    left += 1
+                    continue
+                total += entry.size
                 content = tar.extractfile(entry)
                 assert content is not None
                 _write(below / path, content.read())
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise BottleError(f"what came out of the bottle is no archive: {error}") from error
+    return left
 
 
 def _inner(name: str) -> PurePosixPath | None:
@@ -101,8 +110,16 @@ def _inner(name: str) -> PurePosixPath | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The folders are ours: nothing but this writes there."""
+    """The folders are ours: nothing but this writes there. The old content stays until the new is whole."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise FileExistsError(errno.EEXIST, "there is a link", str(path))
+    temporary = path.parent / f".new-{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(content)
+    try:
+        with open(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(content)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -116,8 +116,30 @@ def test_the_future_is_named(home: Home) -> None:
     path = home.bottle(found.slug).metadata
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
     assert store.read(home, found.slug) == Broken(
-        found.slug, "metadata.json: schema 2, but this version reads 1"
+        found.slug, "metadata.json: schema 2, but this version reads 1", newer=True
     )
+
+
+def test_what_another_user_wrote_is_not_believed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, mine = saved(home), os.geteuid()
+    monkeypatch.setattr(store.os, "geteuid", lambda: mine + 1)
+    assert store.read(home, found.slug) == Broken(found.slug, "metadata.json: it belongs to another user")
+    monkeypatch.undo()
+    assert store.read(home, found.slug) == found
+
+
+def test_metadata_without_end_is_not_read(home: Home) -> None:
+    found = saved(home)
+    os.truncate(home.bottle(found.slug).metadata, 1 << 40)
+    assert store.read(home, found.slug) == Broken(found.slug, "metadata.json: it is far too long")
+
+
+def test_nobody_waits_for_metadata_that_is_a_pipe(home: Home) -> None:
+    found = saved(home)
+    path = home.bottle(found.slug).metadata
+    path.unlink()
+    os.mkfifo(path)
+    assert store.read(home, found.slug) == Broken(found.slug, "metadata.json: it is no plain file")
 
 
 def test_unreadable_or_missing_metadata_is_a_broken_row(home: Home) -> None:

@@ -107,6 +107,18 @@ def test_only_files_are_taken_and_no_link_is_followed(below: Path, tmp_path: Pat
     assert taken(outside) == {"precious": b"kept"}
 
 
+def test_the_old_content_stays_until_the_new_is_whole(below: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert take_out(entry("projects/a", b"old") + END, below) == 0
+
+    def fails(source: object, target: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files.os, "rename", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        take_out(entry("projects/a", b"new") + END, below)
+    assert taken(below) == {"a": b"old"}
+
+
 def test_a_link_that_lies_there_already_is_not_written_through(below: Path, tmp_path: Path) -> None:
     below.mkdir(parents=True)
     (below / "a").symlink_to(tmp_path / "precious")
@@ -123,7 +135,8 @@ def test_a_file_and_a_folder_of_one_name_are_an_error(below: Path) -> None:
 
 def test_no_more_than_so_many_files_are_taken(below: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_MAX_FILES", 3)
-    take_out(b"".join(entry(f"projects/{name}", b"x") for name in range(9)) + END, below)
+    left = take_out(b"".join(entry(f"projects/{name}", b"x") for name in range(9)) + END, below)
+    assert left == 1
     assert taken(below).keys() == {"0", "1", "2"}
 
 
@@ -133,13 +146,13 @@ def test_folders_and_links_without_end_are_not_worked_through(
     """An agent makes a million of them in a moment; each takes its time and its place in memory here."""
     monkeypatch.setattr(files, "_MAX_FILES", 3)
     empty = b"".join(entry(f"projects/{name}", kind=tarfile.SYMTYPE, link="x") for name in range(500))
-    take_out(empty + entry("projects/late", b"x") + END, below)
+    assert take_out(empty + entry("projects/late", b"x") + END, below) == 1
     assert taken(below) == {}
 
 
 def test_no_more_than_so_many_bytes_are_taken(below: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_MAX_BYTES", 1000)
-    take_out(b"".join(entry(f"projects/{name}", b"x" * 400) for name in range(9)) + END, below)
+    assert take_out(b"".join(entry(f"projects/{name}", b"x" * 400) for name in range(9)) + END, below) == 7
     assert taken(below).keys() == {"0", "1"}
 
 

@@ -1,0 +1,93 @@
+"""`resume`: the same bottle once more from its state, with its workspace and its conversation.
+
+Invariant: nothing starts but what the operator was shown. What the manifest says now counts, and how that
+differs from what the bottle was is shown before it is agreed to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from claude_bottle.backend import load_backend
+from claude_bottle.backend.base import Progress
+from claude_bottle.errors import BottleError, NotFoundError, UsageError
+from claude_bottle.operations import claude, picture
+from claude_bottle.operations.context import Context
+from claude_bottle.operations.credentials import Ask
+from claude_bottle.operations.launch import Launched, revive
+from claude_bottle.operations.prepare import Prepared, prepare_again
+from claude_bottle.operations.settle import note_crash
+from claude_bottle.state import marker, store
+from claude_bottle.state.metadata import Metadata
+
+_SECONDS = 60.0
+
+
+class Offer(NamedTuple):
+    """A bottle as it would be now, and how that differs from what it was."""
+
+    prepared: Prepared
+    picture: picture.Picture
+    changes: tuple[picture.Change, ...]
+
+
+def prepare_resume(context: Context, slug: str) -> Offer:
+    """Raises BottleError: unknown, broken, running, or not to be had by the manifest as it is now."""
+    metadata = store.load(context.home, slug)
+    _refuse_running(context, metadata)
+    if not context.home.bottle(slug).picture.exists():
+        raise BottleError(
+            f"{slug} cannot go on: its start ended before there was a bottle",
+            f"start another one; this one goes with claude-bottle cleanup --purge {slug}",
+        )
+    prepared = prepare_again(context, metadata)
+    now = picture.of(prepared)
+    same = metadata.manifest_digest == prepared.metadata.manifest_digest
+    changes = picture.difference(picture.load(prepared.paths), now, same_digest=same)
+    return Offer(prepared, now, changes)
+
+
+def resume(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tuple[Launched, list[str]]:
+    """Launches what was offered. Its arguments for claude continue the conversation where there is one.
+
+    Returns what could not be kept of a crash before, a line each. Raises BottleError; then nothing runs and
+    the state is as it was.
+    """
+    prepared, slug = offer.prepared, offer.prepared.metadata.slug
+    with store.locked(prepared.paths):
+        if not prepared.paths.root.is_dir():
+            raise NotFoundError(f"{slug} is gone: another process has ended or removed it")
+        _refuse_running(context, store.load(context.home, slug))
+        problems = note_crash(context, prepared.metadata, prepared.paths)
+        prepared.backend.discard(prepared.metadata, prepared.paths)  # the other half of one that is half dead
+        earlier = marker.read(prepared.paths)
+        marker.clear(prepared.paths)
+        launched: Launched | None = None
+        try:
+            launched = revive(context, prepared, progress, ask)
+            with store.explained(context.home):
+                store.save(context.home, prepared.metadata)
+                picture.save(prepared.paths, offer.picture)
+            return launched._replace(claude_arguments=_arguments(launched, prepared)), problems
+        except BaseException:
+            if launched is not None:
+                launched.bottle.stop()
+            if earlier is not None:
+                marker.mark(prepared.paths, earlier.why, earlier.since)
+            raise
+
+
+def _refuse_running(context: Context, metadata: Metadata) -> None:
+    slug = metadata.slug
+    if load_backend(metadata.backend).find(metadata, context.home.bottle(slug)) is not None:
+        raise UsageError(f"{slug} is running", f"claude-bottle attach {slug}")
+
+
+def _arguments(launched: Launched, prepared: Prepared) -> list[str]:
+    """The prompt is written anew, from inside: it may have changed, and the agent may have removed it."""
+    if prepared.agent.prompt:
+        launched.bottle.copy_in(prepared.agent.prompt.encode(), claude.PROMPT_FILE)
+    asked = launched.bottle.exec(list(claude.HAS_CONVERSATION), timeout=_SECONDS)
+    if asked.status not in (0, 1, 2):  # grep(1): found, not found, nothing to look in
+        raise BottleError(f"cannot look for a conversation in {launched.metadata.slug}: {asked.complaint}")
+    return [*launched.claude_arguments, *(["--continue"] if asked.status == 0 else [])]

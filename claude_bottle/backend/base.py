@@ -236,6 +236,7 @@ class BottleBackend(ABC):
 
     name: ClassVar[str]
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
+    variables: ClassVar[tuple[str, ...]] = ()  # of the operator's environment, by which bottles are found
 
     @abstractmethod
     def check(self) -> Readiness:

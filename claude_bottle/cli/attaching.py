@@ -38,7 +38,12 @@ def attend(context: Context, screen: Screen, metadata: Metadata) -> int:
     while True:
         with _reach(context, metadata) as connection:
             screen.say(rf"attached to {slug}; Ctrl-\ detaches, and the agent works on")
-            outcome = look(connection)
+            try:
+                outcome = look(connection)
+            except BaseException:  # a signal; where the terminal has gone there is nobody to tell
+                with suppress(OSError):
+                    screen.say(f"{slug} works on; to come back: claude-bottle attach {slug}")
+                raise
         for line in outcome.words.splitlines():
             screen.say(line)
         if outcome.how is How.ENDED:

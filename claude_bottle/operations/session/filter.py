@@ -24,14 +24,13 @@ _SAVED_CURSOR = 1048  # an order rather than a mode: there is nothing to take ba
 _FINALS = frozenset("@ABCDEFGHIJKLMPSXZ`abdefmrsu")
 _SCROLL_DOWN = "T"  # with more than one number it begins a mouse mode in which the terminal waits
 _SHORT = frozenset(("7", "8", "=", ">", "D", "E", "M", "(B", "(0"))
-_HELD = 200  # characters of a sequence that has not ended yet: more is no sequence
 _NUMBERS = re.compile(r"(?:[0-9]{0,4}(?:[;:][0-9]{0,4}){0,31})?")
 _TOKEN = re.compile(
     r"(?P<text>[^\x00-\x06\x0e\x10-\x1f\x7f-\x9f]+)"
-    r"|\x1b\[(?P<numbers>[\x30-\x3f]*)(?P<between>[\x20-\x2f]*)(?P<final>[\x40-\x7e])"
+    r"|\x1b\[(?P<numbers>[\x30-\x3f]{0,180})(?P<between>[\x20-\x2f]{0,4})(?P<final>[\x40-\x7e])"
     r"|(?P<string>\x1b[]PX^_k])"
-    r"|\x1b(?P<short>[\x20-\x2f]*[\x30-\x4f\x51-\x57\x59-\x5a\x5c\x60-\x6a\x6c-\x7e])"
-    r"|(?P<unfinished>\x1b(?:\[[\x30-\x3f]*[\x20-\x2f]*|[\x20-\x2f]*)\Z)",
+    r"|\x1b(?P<short>[\x20-\x2f]{0,4}[\x30-\x4f\x51-\x57\x59-\x5a\x5c\x60-\x6a\x6c-\x7e])"
+    r"|(?P<unfinished>\x1b(?:\[[\x30-\x3f]{0,180}[\x20-\x2f]{0,4}|[\x20-\x2f]{0,4})\Z)",
 )
 _STRING_END = re.compile(r"[\x07\x18\x1a\x1b]")
 _PLAIN = b"\x1b7\x1b[r\x1b8\x1b[m\x1b(B\x0f\x1b>"  # the whole screen, no colour, ASCII, ordinary keypad
@@ -60,7 +59,7 @@ class Filter:
                 at = end.start() if end[0] == "\x1b" else end.end()
                 continue
             found = _TOKEN.match(text, at)
-            if found is None or (found["unfinished"] and len(found[0]) > _HELD):
+            if found is None:
                 at += 1  # a control character, or an escape that begins nothing
                 continue
             at = found.end()

@@ -119,7 +119,7 @@ def test_two_terminals_see_and_type_the_same_and_the_last_to_be_resized_decides(
             other.see("from the two of us", "One answer for two.")
             for one, columns in ((other, 70), (shell, 90)):
                 one.resize(columns, 25)
-                eventually(lambda n=columns: f"\n{'─' * n}\n" in shell.screen + other.screen)
+                eventually(lambda o=one, n=columns: f"\n{'─' * n}\n" in o.screen)
             assert other.tmux("capture-pane", "-p", "-e").count("38;2;") > 3
             other.press("C-\\")
             other.see("status=0", f"claude-bottle attach {slug}")
@@ -153,7 +153,7 @@ def test_the_terminal_is_whole_and_is_given_back(ready: Cli, shell: Terminal, id
     shell.see("Stopped")
     assert (flag(shell, "mouse_any_flag"), flag(shell, "alternate_on")) == ("0", "0")
     assert shell.say("stty -g") == before
-    shell.enter("fg")
+    shell.enter('fg; echo "status=$?"')
     shell.see(READY, "line one")
     assert "Claude" not in flag(shell, "pane_title")
     leave_claude_busy(shell)

@@ -13,7 +13,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from claude_bottle.backend.remote.frames import DATA, ERR, OUT, STATUS, WINDOW
@@ -37,30 +37,30 @@ def take_lock(folder: Path) -> int | None:
 
 def listen(folder: Path) -> socket.socket:
     """For who has the lock."""
-    with _address(folder) as address:
+    with ExitStack() as undo, _address(folder) as address:
         with suppress(FileNotFoundError):
             os.unlink(address)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         mask = os.umask(0o177)
         try:
             listener.bind(address)
         finally:
             os.umask(mask)
-    listener.listen(_WAITING)
-    listener.setblocking(False)
+        listener.listen(_WAITING)
+        listener.setblocking(False)
+        undo.pop_all()
     return listener
 
 
 def knock(folder: Path) -> socket.socket | None:
     """A connection to the holder; None where there is none."""
-    viewer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with suppress(FileNotFoundError, ConnectionRefusedError), ExitStack() as undo:
+        viewer = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         with _address(folder) as address:
             viewer.connect(address)
-    except (FileNotFoundError, ConnectionRefusedError):
-        viewer.close()
-        return None
-    return viewer
+        undo.pop_all()
+        return viewer
+    return None
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from claude_bottle.operations.session.door import FROM_VIEWER
 from claude_bottle.operations.session.filter import Filter
 
 _CHUNK = 16 << 10
-_PENDING_BYTES = 1 << 20
+_PENDING_BYTES = 4 << 20
 _TYPED_BYTES = 64 << 10
 _EARLY_BYTES = 256 << 10
 _VIEWERS = 16

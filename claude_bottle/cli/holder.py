@@ -65,8 +65,9 @@ def _hold(spec: dict[str, Any]) -> dict[str, Any]:
     lock = door.take_lock(paths.session)
     if lock is None:
         return {"ready": False}
-    mark, size = launch_mark(paths), Size(*spec["size"])
-    program = _run_claude(context, metadata, size)
+    size = Size(*spec["size"])
+    with store.locked(paths):  # a bottle that is being launched was not proved yet
+        mark, program = launch_mark(paths), _run_claude(context, metadata, size)
     listener = door.listen(paths.session)
     _say({"ready": True})
     _let_go(paths.logs)

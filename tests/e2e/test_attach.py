@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
+from claude_bottle.state import store
+from claude_bottle.state.paths import BottlePaths
 from tests.support.e2e import Cli, bash, eventually, scripted, write
 from tests.support.e2e_terminal import Terminal, command_line, terminal
 
@@ -56,9 +60,13 @@ def flag(shell: Terminal, name: str) -> str:
     return shell.tmux("display-message", "-p", f"#{{{name}}}").strip()
 
 
+def holders(cli: Cli) -> list[str]:
+    return [str(pid) for pid in cli.processes("claude_bottle.cli.holder")]
+
+
 def holder(cli: Cli) -> int:
-    (found,) = cli.processes("claude_bottle.cli.holder")
-    return found
+    (found,) = holders(cli)
+    return int(found)
 
 
 def claudes(cli: Cli, slug: str) -> list[str]:
@@ -101,7 +109,7 @@ def test_an_agent_outlives_its_terminal_and_goes_on_in_another(ready: Cli) -> No
         assert (model.failures, model.finished) == ((), True)
         assert said(model, "remember purple")
     assert (cli.slugs(), cli.preserved()) == ([], [])
-    assert cli.processes("claude_bottle.cli.holder") == []
+    assert holders(cli) == []
 
 
 def test_two_terminals_see_and_type_the_same_and_the_last_to_be_resized_decides(ready: Cli) -> None:
@@ -199,7 +207,7 @@ def test_nobody_has_to_be_attached_when_claude_ends(ready: Cli, shell: Terminal)
         (claude,) = claudes(cli, slug)
         cli.inside(slug, f"kill -INT {claude}")
         eventually(lambda: cli.slugs() == [], lambda: str(cli.leftovers()))
-        eventually(lambda: not cli.processes("claude_bottle.cli.holder"))
+        eventually(lambda: not holders(cli))
     assert cli.git("show", f"refs/bottles/{slug}/uncommitted:adder.py").endswith("# mine")
 
 
@@ -213,7 +221,7 @@ def test_a_stop_ends_every_attached_terminal(ready: Cli, shell: Terminal, idle: 
     shell.see("status=143", f"{slug} was stopped, or has died", "is preserved")
     assert shell.say("stty -g") == before
     assert (cli.slugs(), cli.preserved()) == ([], [slug])
-    eventually(lambda: not cli.processes("claude_bottle.cli.holder"))
+    eventually(lambda: not holders(cli))
     screen = shell.say(f'claude-bottle attach {slug}; echo "status=$?"')
     assert "is not running" in screen
     assert "status=1" in screen
@@ -258,12 +266,26 @@ def test_attaches_at_once_start_one_claude(ready: Cli, shell: Terminal, idle: Sc
             one.enter(f'claude-bottle attach {slug}; echo "status=$?"')
         for one in (shell, other):
             one.see(READY)
-        assert len(cli.processes("claude_bottle.cli.holder")) == 1
+        assert len(holders(cli)) == 1
         assert len(claudes(cli, slug)) == 1
         leave_claude(other)
         for one in (shell, other):
             one.see("status=0")
     assert (cli.slugs(), cli.preserved()) == ([], [])
+
+
+def test_nothing_runs_in_a_bottle_before_its_launch_has_proved_it(
+    ready: Cli, shell: Terminal, idle: ScriptedModel
+) -> None:
+    cli = ready
+    cli.manifest(idle.url)
+    slug = cli.start()
+    with store.locked(BottlePaths(cli.state / slug)):  # as long as it is being launched
+        shell.enter(f"claude-bottle attach {slug}")
+        waiting = re.compile(r"-> FLOCK +ADVISORY +WRITE +(\d+) ")
+        eventually(lambda: {*holders(cli)} & {*waiting.findall(Path("/proc/locks").read_text())} != set())
+        assert claudes(cli, slug) == []
+    shell.see(READY)
 
 
 def test_what_cannot_be_attached_to(ready: Cli, shell: Terminal, idle: ScriptedModel) -> None:

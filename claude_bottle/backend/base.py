@@ -268,6 +268,7 @@ class BottleBackend(ABC):
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
     services: ClassVar[tuple[str, ...]] = ("egress", "firewall")  # that a whole bottle has
     home_stays: ClassVar[bool] = True  # the bottle's home can still be read when `stop` has ended it
+    variables: ClassVar[tuple[str, ...]] = ()  # of the operator's environment, by which bottles are found
 
     @abstractmethod
     def check(self) -> Readiness:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "the tour: real Claude Code in a real bottle, without an account",
     "start": "start an agent in a bottle and attach to it",
+    "attach": "attach this terminal to a running agent",
     "run": "run an agent on one prompt, hand its work over, and end",
     "exec": "run a command inside a running bottle",
     "resume": "start a bottle that has ended once more, and go on",

@@ -76,21 +76,6 @@ def launch_agreed(
     return launch(context, prepared, screen.step, screen.ask, warm)
 
 
-def work_in(context: Context, screen: Screen, launched: Launched, arguments: list[str]) -> int:
-    """Claude on this terminal until it ends, and the end of its bottle; returns its exit status."""
-    from claude_bottle.operations.settle import settle
-
-    screen.say(f"attached to {launched.metadata.slug}")
-    status = None
-    try:
-        status = launched.bottle.exec_claude(arguments, tty=True)
-    finally:
-        why = "" if status is None else f"claude ended with status {status}"
-        settled = settle(context, launched.metadata, launched.bottle, keep=status != 0, why=why)
-        report(screen, settled)
-    return status
-
-
 def report(screen: Screen, settled: Settled) -> None:
     """Says what came back and what is left."""
     from claude_bottle.text import plural

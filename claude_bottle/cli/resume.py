@@ -24,18 +24,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
-    import sys
-
-    from claude_bottle.cli.launching import refuse_arguments, show_preflight, work_in
-    from claude_bottle.errors import UsageError
+    from claude_bottle.cli.launching import refuse_arguments, show_preflight
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.resume import prepare_resume, resume
 
     arguments = refuse_arguments(options.rest)
     context = system_context()
     offer = prepare_resume(context, options.slug)
-    if not (options.detach or sys.stdin.isatty()):
-        raise UsageError("claude needs a terminal", "add --detach")
+    if not options.detach:
+        from claude_bottle.cli.attaching import refuse_without_terminal
+
+        refuse_without_terminal("add --detach")
     show_preflight(screen, offer.prepared)
     for index, change in enumerate(offer.changes):
         screen.pair("" if index else "changed", f"{change.how:<8}{change.label}: {change.text}")
@@ -44,7 +43,13 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     launched, problems = resume(context, offer, screen.step, screen.ask)
     for problem in problems:
         screen.say(problem)
+    from claude_bottle.operations.session.claude import Asked, remember
+
+    always = tuple(offer.prepared.claude_arguments)
+    remember(launched.paths, Asked(always, (*launched.claude_arguments[len(always) :], *arguments)))
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0
-    return work_in(context, screen, launched, [*launched.claude_arguments, *arguments])
+    from claude_bottle.cli.attaching import attend
+
+    return attend(context, screen, launched.metadata)

@@ -1,6 +1,7 @@
 """Start an agent in a bottle and attach to it.
 
-The plan is shown first; nothing starts before you say yes. When claude ends with status 0 its work is
+The plan is shown first; nothing starts before you say yes. Ctrl-\\ detaches, and so does closing the
+terminal: the agent works on, and `attach` comes back to it. When claude ends with status 0 its work is
 handed over and the bottle's state removed; otherwise the state is preserved.
 """
 
@@ -13,7 +14,6 @@ from claude_bottle.cli.launching import (
     launch_agreed,
     options_from,
     refuse_arguments,
-    work_in,
 )
 from claude_bottle.cli.screen import Screen
 
@@ -34,21 +34,25 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
-    import sys
-
-    from claude_bottle.errors import UsageError
     from claude_bottle.operations.context import system_context
 
     arguments = refuse_arguments(options.rest)
-    if not (options.detach or options.dry_run or sys.stdin.isatty()):
-        raise UsageError("claude needs a terminal", "add --detach, or use claude-bottle run AGENT -p PROMPT")
+    if not (options.detach or options.dry_run):
+        from claude_bottle.cli.attaching import refuse_without_terminal
+
+        refuse_without_terminal("add --detach, or use claude-bottle run AGENT -p PROMPT")
     context = system_context()
     launched = launch_agreed(
         context, screen, options_from(options, arguments), yes=options.yes, dry=options.dry_run
     )
     if launched is None:
         return 0
+    from claude_bottle.operations.session.claude import Asked, remember
+
+    remember(launched.paths, Asked(tuple(launched.claude_arguments), arguments))
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0
-    return work_in(context, screen, launched, [*launched.claude_arguments, *arguments])
+    from claude_bottle.cli.attaching import attend
+
+    return attend(context, screen, launched.metadata)

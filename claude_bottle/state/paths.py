@@ -61,6 +61,11 @@ class BottlePaths(NamedTuple):
         return self.root / "run"
 
     @property
+    def session(self) -> Path:
+        """Of the terminal that claude runs in: its socket, and how claude is run there."""
+        return self.root / "session"
+
+    @property
     def home(self) -> Path:
         return self.root / "home"
 

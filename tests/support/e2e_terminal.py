@@ -57,9 +57,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(cli: Cli, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+def terminal(cli: Cli, env: Mapping[str, str] | None = None, name: str = "tmux") -> Iterator[Terminal]:
     """A shell in the operator's project, with only the operator's environment."""
-    found = Terminal(cli.root / "tmux.sock")
+    found = Terminal(cli.root / f"{name}.sock")
     variables = [
         f"{name}={value}" for name, value in {**cli.env, **(env or {}), "TERM": "tmux-256color"}.items()
     ]
@@ -69,7 +69,8 @@ def terminal(cli: Cli, env: Mapping[str, str] | None = None) -> Iterator[Termina
         found.see("$ ")
         yield found
     finally:
-        found.tmux("kill-server")
+        if _alive(found):
+            found.tmux("kill-server")
         eventually(lambda: not found._socket.exists() or not _alive(found))
 
 

@@ -28,7 +28,7 @@ from claude_bottle.backend.base import (
 from claude_bottle.backend.docker.api import EngineError, SystemEngine
 from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.bottle import DockerBottle
-from claude_bottle.backend.docker.engine import EngineFacts, find, judge, observe, without_client
+from claude_bottle.backend.docker.engine import VARIABLES, EngineFacts, find, judge, observe, without_client
 from claude_bottle.backend.docker.enumerate import (
     active_agents,
     containers,
@@ -53,6 +53,7 @@ class DockerBackend(BottleBackend):
     name = "docker"
     handles = frozenset({"image", "dockerfile", "packages", "runtime"})
     home_stays = False  # its volumes do, but only a container can read them
+    variables = VARIABLES
 
     def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from claude_bottle.backend.base import Look, SessionFile
 from claude_bottle.backend.docker.look import identity_in, look, memory_group, memory_in
+from claude_bottle.state.identity import make_identity
 from claude_bottle.state.paths import Home, open_home
 from tests.support.fake_engine import Expected, fake_engine, refuses
 
@@ -27,7 +28,9 @@ ANCHOR = ["4700", "/opt/claude-bottle/bin/anchor 9098 0"]
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return open_home(Home(tmp_path / "home"))
+    home = open_home(Home(tmp_path / "home"))
+    make_identity(home)
+    return home
 
 
 def item(role: str, slug: str = SLUG, state: str = "running") -> dict[str, Any]:

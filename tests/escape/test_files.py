@@ -107,7 +107,7 @@ def test_every_file_that_others_could_write_is_read_only_or_its_own(cell: Launch
     """Walks everything but /usr and /proc and tries to write."""
     found = attack(
         """
-        written, own = [], ("/home/node", "/tmp", "/dev/shm", "/run", "/dev/pts")
+        written, own = [], ("/home/node", "/tmp", "/dev/shm", "/run", "/dev/pts", "/opt/claude-bottle/sessions")
         for folder, folders, files in os.walk("/"):
             if folder in ("/", "/dev"):
                 folders[:] = [name for name in folders if name not in ("usr", "proc")]

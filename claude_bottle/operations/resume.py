@@ -6,6 +6,7 @@ differs from what the bottle was is shown before it is agreed to.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from claude_bottle.backend import load_backend
@@ -73,7 +74,8 @@ def resume(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tupl
             if launched is not None:
                 launched.bottle.stop()
             if earlier is not None:
-                marker.mark(prepared.paths, earlier.why, earlier.since)
+                with suppress(OSError):  # without it the state counts as that of a crash
+                    marker.mark(prepared.paths, earlier.why, earlier.since)
             raise
 
 

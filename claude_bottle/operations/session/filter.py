@@ -2,8 +2,8 @@
 
 Rule: text passes, and those control sequences that draw, colour, move the cursor or switch one of `_MODES`;
 what is not on these lists does not. So nothing passes that makes a terminal answer, as what it answers would
-be typed into the bottle, or later into a shell; nothing that changes what a key sends, as the one that
-detaches must always work; and no string sequence at all: no title, clipboard, link, image, file, palette.
+be typed into the bottle, or later into a shell; nothing that changes what the key that detaches sends; and
+no string sequence at all: no title, clipboard, link, image, file, palette.
 
 Invariant: what comes out is whole characters and whole sequences, each of them on the lists by itself.
 Whatever a terminal makes of what was dropped is of no concern, since it never sees it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_bottle.operations.session.filter import Filter
@@ -118,6 +118,7 @@ noise = st.lists(
 ).map(b"".join)
 
 
+@settings(deadline=None)
 @given(noise)
 def test_whatever_comes_out_is_on_the_list_and_passes_again(data: bytes) -> None:
     shown = Filter().feed(data)
@@ -125,6 +126,7 @@ def test_whatever_comes_out_is_on_the_list_and_passes_again(data: bytes) -> None
     assert Filter().feed(shown) == shown
 
 
+@settings(deadline=None)
 @given(st.lists(noise, max_size=5))
 def test_pieces_make_no_difference(pieces: list[bytes]) -> None:
     in_pieces, whole = Filter(), Filter()
@@ -143,6 +145,7 @@ def test_a_later_terminal_gets_the_modes_that_are_on_and_each_gives_them_back() 
     assert found.leaving().endswith(b"\x1b[?25h\x1b[?2004l\x1b[?1006l\x1b[?1003l\x1b[?1049l")
 
 
+@settings(deadline=None)
 @given(noise)
 def test_leaving_takes_all_modes_back(data: bytes) -> None:
     found = Filter()

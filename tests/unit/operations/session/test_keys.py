@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_bottle.operations.session.keys import DETACH, SUSPEND, Keys
@@ -41,6 +41,7 @@ def typed(keys: Keys, data: list[bytes]) -> tuple[bytes, bytes]:
     return sent, b""
 
 
+@settings(deadline=None)
 @given(pieces)
 def test_pieces_make_no_difference_and_nothing_waits(data: list[bytes]) -> None:
     whole = b"".join(data)

@@ -79,21 +79,24 @@ def preserved(home: Home) -> Listing:
             continue
         if isinstance(found, store.Broken):
             warnings.append(f"{found.slug}: {found.reason}")
-        rows.append(_preserved_row(found))
+        rows.append(_preserved_row(home, found))
     return rows, warnings
 
 
-def _preserved_row(found: Metadata | Broken) -> Row:
-    from claude_bottle.state import store
+def _preserved_row(home: Home, found: Metadata | Broken) -> Row:
+    from claude_bottle.state import marker, store
 
     columns = ("backend", "slug", "agent")
     if isinstance(found, store.Broken):
         return Row((("backend", "-"), ("slug", found.slug), ("agent", "-")), columns)
+    kept = marker.read(home.bottle(found.slug))  # none where nobody has looked at its end yet
     values: tuple[tuple[str, Value], ...] = (
         ("backend", found.backend),
         ("slug", found.slug),
         ("agent", found.agent),
         ("bottle", found.bottle),
+        ("why", kept.why if kept is not None else None),
+        ("since", kept.since if kept is not None else None),
         ("started_at", found.created),
         ("workspace", found.workspace),
         ("origin", found.origin),

@@ -163,12 +163,13 @@ def test_a_preserved_row_has_all_that_is_known(ready: Cli) -> None:
     slug = ready.start()
     ready("stop", slug).ok()
     (found,) = ready("list", "preserved", "--json").ok().json["preserved"]
-    assert found.pop("started_at") > 0
+    assert 0 < found.pop("started_at") < found.pop("since")
     assert found == {
         "backend": ready.backend,
         "slug": slug,
         "agent": ready.agent,
         "bottle": "dev",
+        "why": "stopped",
         "workspace": "clone",
         "origin": str(ready.project),
         "branch": f"bottle/{slug}",

@@ -14,10 +14,17 @@ from claude_bottle.scripted.server import ScriptedModel
 from claude_bottle.state import store
 from claude_bottle.state.paths import BottlePaths
 from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import Terminal, command_line, terminal
+from tests.support.e2e_terminal import (
+    READY,
+    Terminal,
+    ask,
+    command_line,
+    enter_claude,
+    leave_claude,
+    terminal,
+)
 
 pytestmark = pytest.mark.needs("envoy", "claude", "tmux")
-READY = "bypass permissions on"
 
 
 @pytest.fixture
@@ -33,27 +40,6 @@ def ready(cli: Cli) -> Cli:
 def shell(ready: Cli) -> Iterator[Terminal]:
     with terminal(ready) as found:
         yield found
-
-
-def enter_claude(shell: Terminal, command: str) -> None:
-    shell.press("C-l")
-    shell.tmux("clear-history")
-    shell.enter(f'{command}; echo "status=$?"')
-    shell.see(READY)
-
-
-def ask(shell: Terminal, words: str, answer: str) -> None:
-    """Types a prompt into Claude Code, once it takes it, and waits for the answer."""
-    shell.type(words)
-    shell.see(words)
-    shell.press("Enter")
-    shell.see(answer)
-
-
-def leave_claude(shell: Terminal) -> None:
-    shell.press("C-c")
-    shell.see("Press Ctrl-C again to exit")
-    shell.press("C-c")
 
 
 def flag(shell: Terminal, name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.support.e2e import Cli, eventually
 
+READY = "bypass permissions on"  # what Claude Code shows when it takes a prompt
 _QUIET_SHELL = "PS1='$ ' exec bash --norc --noprofile"
 
 
@@ -85,3 +86,25 @@ def _alive(of: Terminal) -> bool:
 def command_line(cli: Cli, *arguments: str) -> str:
     """The command as it would be typed."""
     return shlex.join([*cli.command, *arguments])
+
+
+def enter_claude(shell: Terminal, command: str) -> None:
+    """Runs what ends in Claude Code on this terminal; afterwards its status is to be seen."""
+    shell.press("C-l")
+    shell.tmux("clear-history")
+    shell.enter(f'{command}; echo "status=$?"')
+    shell.see(READY)
+
+
+def ask(shell: Terminal, words: str, answer: str) -> None:
+    """Types a prompt into Claude Code, once it takes it, and waits for the answer."""
+    shell.type(words)
+    shell.see(words)
+    shell.press("Enter")
+    shell.see(answer)
+
+
+def leave_claude(shell: Terminal) -> None:
+    shell.press("C-c")
+    shell.see("Press Ctrl-C again to exit")
+    shell.press("C-c")

@@ -111,13 +111,13 @@ def test_two_terminals_see_and_type_the_same_and_the_last_to_be_resized_decides(
             shell.see("from the ")
             ask(shell, "two of us", "One answer for two.")
             other.see("from the two of us", "One answer for two.")
-            for one, columns in ((other, 70), (shell, 90)):
+            for one, columns in ((other, 110), (shell, 120)):  # tmux itself would make a line shorter
                 one.resize(columns, 25)
                 eventually(lambda o=one, n=columns: f"\n{'─' * n}\n" in o.screen)
             assert other.tmux("capture-pane", "-p", "-e").count("38;2;") > 3
             other.press("C-\\")
             other.see("status=0", f"claude-bottle attach {slug}")
-            assert f"\n{'─' * 90}\n" in shell.screen
+            assert f"\n{'─' * 120}\n" in shell.screen
             assert len(claudes(cli, slug)) == 1
             leave_claude(shell)
             shell.see("status=0")

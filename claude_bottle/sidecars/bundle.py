@@ -81,7 +81,7 @@ class Bundle:
         await self._authz.serve(self._listen(AUTHZ_SOCKET))
         self._configure_envoy()
         try:
-            await self._envoy.answered()
+            await self._envoy.came_up()
         except BottleError as error:
             raise BottleError(f"Envoy did not start: {error.message}", "try it: envoy --version") from error
         self._set_egress(True)

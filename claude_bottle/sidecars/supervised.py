@@ -42,6 +42,22 @@ class Supervised:
         self._deaths = Deaths()
         self._take(child)
 
+    async def came_up(self) -> None:
+        """As `answered`, but one that ends is started once more: its folder may have been moved meanwhile."""
+        try:
+            await self.answered()
+        except BottleError:
+            if not self._ended.is_set():
+                raise
+            self._restarted_early()
+            await self.answered()
+
+    def _restarted_early(self) -> None:
+        try:
+            self._take(self._program.start())
+        except OSError as error:
+            raise BottleError(f"it could not be started: {error}") from error
+
     async def answered(self) -> None:
         """Returns when it answers. Raises BottleError where it has ended, or does not for too long."""
         deadline = asyncio.get_running_loop().time() + self._program.seconds

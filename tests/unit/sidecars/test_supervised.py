@@ -82,6 +82,24 @@ def test_what_is_killed_is_started_again_and_both_are_told(tmp_path: Path) -> No
     run(lives, tmp_path)
 
 
+@pytest.mark.parametrize("ends", [1, 2])
+def test_the_first_one_may_end_once_before_it_answers(tmp_path: Path, ends: int) -> None:
+    async def lives(folder: Path) -> None:
+        stage = Stage(folder, *["exit 3"] * ends, f"echo ready; {LASTS}")
+        supervised = Supervised(
+            stage.program._replace(answers=lambda: last_words(stage.log) == "ready"), stage.child
+        )
+        if ends == 1:
+            await supervised.came_up()
+        else:
+            with pytest.raises(BottleError, match="it ended with status 3"):
+                await supervised.came_up()
+        supervised.kill()
+        assert (stage.lines, stage.up) == ([], [])
+
+    run(lives, tmp_path)
+
+
 def test_what_keeps_ending_is_given_up(tmp_path: Path) -> None:
     async def lives(folder: Path) -> None:
         stage = Stage(folder, *["exit 3"] * 9)

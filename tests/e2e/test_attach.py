@@ -18,6 +18,7 @@ from tests.support.e2e_terminal import (
     READY,
     Terminal,
     ask,
+    await_written,
     command_line,
     enter_claude,
     leave_claude,
@@ -232,6 +233,7 @@ def test_a_holder_that_is_killed_takes_only_claude_along_and_the_next_continues(
         eventually(lambda: claudes(cli, slug) == [])
         enter_claude(shell, f"claude-bottle attach {slug}")
         ask(shell, "remember purple", "The first answer.")
+        await_written(cli, slug, "The first answer.")
         os.kill(holder(cli), signal.SIGKILL)
         shell.see("status=1")
         assert cli.slugs() == [slug]

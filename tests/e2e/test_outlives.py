@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import ask, command_line, enter_claude, leave_claude, terminal
+from tests.support.e2e_terminal import ask, await_written, command_line, enter_claude, leave_claude, terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude", "tmux")
 
@@ -40,6 +40,7 @@ def test_an_agent_outlives_its_terminals_and_its_bottle(cli: Cli) -> None:
             enter_claude(second, f"claude-bottle attach {slug}")
             second.see("The mark is made.")
             ask(second, "and now", "Still in the first bottle.")
+            await_written(cli, slug, "Still in the first bottle.")
             cli("stop", slug).ok()
             second.see("status=", f"claude-bottle resume {slug}")
         assert (cli.slugs(), cli.preserved()) == ([], [slug])

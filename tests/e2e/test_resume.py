@@ -10,7 +10,7 @@ import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import Terminal, command_line, terminal
+from tests.support.e2e_terminal import Terminal, await_written, command_line, terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude")
 
@@ -57,6 +57,7 @@ def test_a_stopped_conversation_goes_on_where_it_was(cli: Cli, shell: Terminal) 
         shell.type("the first")
         shell.press("Enter")
         shell.see("I have left my mark.")
+        await_written(cli, slug, "I have left my mark.")
         cli("stop", slug).ok()
         shell.see("status=")
         assert marker(cli, slug) == "stopped"

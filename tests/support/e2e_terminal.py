@@ -108,3 +108,8 @@ def leave_claude(shell: Terminal) -> None:
     shell.press("C-c")
     shell.see("Press Ctrl-C again to exit")
     shell.press("C-c")
+
+
+def await_written(cli: Cli, slug: str, words: str) -> None:
+    """Claude Code writes its transcript a moment after it has shown an answer."""
+    eventually(lambda: cli.inside(slug, f"grep -rqF {shlex.quote(words)} ~/.claude/projects").status == 0)

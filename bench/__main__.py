@@ -22,6 +22,8 @@ from claude_bottle.errors import BottleError
 BENCHMARKS = {
     "start.bubblewrap": "bottles:start",
     "start.docker": "containers:start",
+    "attach.bubblewrap": "attaching:bubblewrap",
+    "attach.docker": "attaching:docker",
     "exec.bubblewrap": "bottles:execute",
     "exec.docker": "containers:execute",
     "exec.bubblewrap.framing": "bottles:framing",

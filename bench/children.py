@@ -6,6 +6,7 @@ its programs to end, waits for them, and insists. A helper also ends when its st
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -116,6 +118,29 @@ def ended_after(process: subprocess.Popen[bytes]) -> Iterator[None]:
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
+
+
+@contextmanager
+def on_terminal(argv: Sequence[str], environment: Mapping[str, str], cwd: Path) -> Iterator[int]:
+    """What shows the screen of a terminal of 100 by 30 in which a program runs; it has ended afterwards."""
+    screen, terminal = os.openpty()
+    try:
+        termios.tcsetwinsize(terminal, (30, 100))
+        process = subprocess.Popen(
+            argv,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env=environment,
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        with ended_after(process):
+            yield screen
+    finally:
+        os.close(terminal)
+        os.close(screen)
 
 
 class Helper:

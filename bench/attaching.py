@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.children import COMMAND, ROOT, UnmeasuredError, on_terminal
+from bench.commands import scripted_model
 from bench.figures import Figure, compared, in_turn
 from bench.lab import Lab
-from bench.operator import Operator
+from bench.operator import operator
 from claude_bottle.operations import claude
 from claude_bottle.operations.credentials import find_claude
 
@@ -25,15 +26,15 @@ _KEPT = ("CLAUDE_CODE_", "DISABLE_", "ANTHROPIC_")
 _DRAWING = b"\x1b"  # nothing before it on this terminal is a control sequence
 
 
-def bubblewrap(lab: Lab) -> Iterator[Figure]:
-    yield from _attach(lab.operator)
+def bubblewrap(_: Lab) -> Iterator[Figure]:
+    yield from _attach("bubblewrap")
 
 
-def docker(lab: Lab) -> Iterator[Figure]:
-    yield from _attach(lab.containers)
+def docker(_: Lab) -> Iterator[Figure]:
+    yield from _attach("docker")
 
 
-def _attach(owner: Operator) -> Iterator[Figure]:
+def _attach(backend: str) -> Iterator[Figure]:
     again: list[float] = []
 
     def bottle() -> float:
@@ -43,19 +44,18 @@ def _attach(owner: Operator) -> Iterator[Figure]:
             again.append(_until_drawn(argv, owner.environment, owner.repository))
         return first
 
-    with tempfile.TemporaryDirectory() as folder:
-        environment = _at_home(Path(folder))
-        binary = str(find_claude(environment, ROOT))
-        pairs = in_turn(
-            bottle, lambda: _until_drawn([binary], environment, owner.repository), rounds=8, seconds=40
-        )
-    yield compared(f"attach.{owner.backend}", "ms", pairs)
-    alone = [baseline for _, baseline in pairs]
-    yield compared(f"attach.{owner.backend}.again", "ms", list(zip(again[-len(pairs) :], alone, strict=True)))
+    with operator(backend) as owner, scripted_model() as url, tempfile.TemporaryDirectory() as folder:
+        owner.declare(upstream=url)
+        alone = _at_home(Path(folder), url)
+        binary = str(find_claude(alone, ROOT))
+        pairs = in_turn(bottle, lambda: _until_drawn([binary], alone, owner.repository), rounds=8, seconds=40)
+    yield compared(f"attach.{backend}", "ms", pairs)
+    baselines = [baseline for _, baseline in pairs]
+    yield compared(f"attach.{backend}.again", "ms", list(zip(again[-len(pairs) :], baselines, strict=True)))
 
 
-def _at_home(folder: Path) -> dict[str, str]:
-    """Claude as it is in a bottle, without one. Nothing of it is to be answered."""
+def _at_home(folder: Path, url: str) -> dict[str, str]:
+    """Claude as it is in a bottle, without one."""
     for name, text in claude.files("", ("bench", "bench@bottle.invalid")).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _at_home(folder: Path) -> dict[str, str]:
         if name.startswith(("CLAUDE_CODE_", "DISABLE_", "ANTHROPIC_"))
     }
     places = {"HOME": str(folder), "CLAUDE_CONFIG_DIR": str(folder / ".claude"), "PATH": os.environ["PATH"]}
-    return {**kept, **places, "HTTPS_PROXY": "http://127.0.0.1:9"}
+    return {**kept, **places, "ANTHROPIC_BASE_URL": url}
 
 
 def _until_drawn(argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> float:

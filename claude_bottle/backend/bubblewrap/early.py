@@ -16,8 +16,8 @@ from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
 
 
-def envoy_argv(plan: EnvoyPlan, folder: str, files: EnvoyFiles) -> list[str]:
-    argv, stage = plan.command(folder, files)
+def envoy_argv(plan: EnvoyPlan, files: EnvoyFiles) -> list[str]:
+    argv, stage = plan.command(files)
     return staged_argv(PACKAGE_ROOT, json.dumps(to_json(stage)), argv) if stage.needed else argv
 
 
@@ -27,7 +27,7 @@ def envoy_start(plan: EnvoyPlan, cradle: str, files: EnvoyFiles) -> dict[str, ob
     return {
         "cradle": cradle,
         "files": {ENVOY_CONFIG: envoy_bootstrap(), CLUSTERS_FILE: empty, LISTENERS_FILE: empty},
-        "argv": envoy_argv(plan, cradle, files),
+        "argv": envoy_argv(plan, files),
         "uid": plan.uid,
         "log": ENVOY_LOG,
     }

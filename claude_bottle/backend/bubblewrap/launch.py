@@ -151,7 +151,7 @@ def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) ->
         policy=plan.request.policy,
         leaves=bundle.leaves,
         credentials=bundle.credentials,
-        envoy=tuple(envoy_argv(plan.envoy, str(plan.request.paths.run / SOCKETS), envoy)),
+        envoy=tuple(envoy_argv(plan.envoy, envoy)),
         envoy_uid=plan.envoy.uid,
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),

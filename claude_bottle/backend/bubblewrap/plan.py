@@ -37,9 +37,12 @@ class EnvoyPlan(NamedTuple):
     system: tuple[Mount, ...]
     uid: int | None
 
-    def command(self, folder: str, files: EnvoyFiles) -> tuple[list[str], Stage]:
-        """Envoy alone in its own namespaces, without network or files but its own, and how that is staged."""
-        shown = (folder, files.binary, files.authorities)
+    def command(self, files: EnvoyFiles) -> tuple[list[str], Stage]:
+        """Envoy alone in its own namespaces, without network or files but its own, and how that is staged.
+
+        Its folder is the working directory, which may be moved while Envoy comes up.
+        """
+        shown = (".", files.binary, files.authorities)
         stage = Stage(tuple(Source(path) for path in shown) if self.uid is not None else (), self.uid)
         folder, binary, authorities = (
             f"{STAGE}/{index}" if stage.needed else path for index, path in enumerate(shown)

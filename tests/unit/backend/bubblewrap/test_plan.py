@@ -45,7 +45,7 @@ def as_text(plan: BubblewrapPlan) -> str:
     lines = ["bottle"]
     for argument in bwrap_arguments(plan.mounts, "bottle", plan.request.environment):
         lines.append(f"  {argument}" if argument.startswith("--") else f"    {argument!r}")
-    command, stage = plan.envoy.command(SOCKETS, ENVOY)
+    command, stage = plan.envoy.command(ENVOY)
     lines += ["envoy", *(f"  {argument}" for argument in command)]
     for name, staged in (("bottle", plan.stage), ("envoy", stage)):
         lines.append(f"stage of {name}: uid {staged.uid}, {'needed' if staged.needed else 'not needed'}")
@@ -168,7 +168,7 @@ def test_nothing_of_the_host_is_shown_that_was_not_granted(name: str) -> None:
 def test_every_namespace_and_privilege_is_taken(name: str) -> None:
     for arguments in (
         bwrap_arguments(PLANS[name].mounts, "bottle", ()),
-        PLANS[name].envoy.command(SOCKETS, ENVOY)[0],
+        PLANS[name].envoy.command(ENVOY)[0],
     ):
         for namespace in ("user", "ipc", "pid", "net", "uts", "cgroup"):
             assert f"--unshare-{namespace}" in arguments

@@ -15,14 +15,13 @@ from claude_bottle.errors import BottleError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_bottle.state.paths import Home
+_NAME, _BYTES = "identity", 8
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
-_BYTES = 8
 
-
-def identity(home: Home) -> str:
-    """Raises BottleError where there is none."""
-    path = _path(home)
+def identity(root: Path) -> str:
+    """Of the home at `root`. Raises BottleError where there is none."""
+    path = root / _NAME
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             word = file.read(64).strip()
@@ -35,21 +34,19 @@ def identity(home: Home) -> str:
     return word
 
 
-def make_identity(home: Home) -> str:
+def make_identity(root: Path) -> str:
     """The one that is there, else a new one; of two processes that make one, both get the first."""
-    path = _path(home)
+    path = root / _NAME
     if not path.exists():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        word = os.urandom(_BYTES).hex()
+        temporary = path.with_name(f".{path.name}.{word}")
         try:
-            temporary.write_text(f"{os.urandom(_BYTES).hex()}\n")
+            with open(os.open(temporary, _NEW, 0o600), "w") as file:
+                file.write(f"{word}\n")
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
         except OSError as error:
             raise BottleError(f"cannot make {path}: {error.strerror}") from error
         finally:
             temporary.unlink(missing_ok=True)
-    return identity(home)
-
-
-def _path(home: Home) -> Path:
-    return home.root / "identity"
+    return identity(root)

@@ -1,4 +1,4 @@
-"""Where things are on disk. Pure but for `open_home`, which makes the folders (0700).
+"""Where things are on disk. Pure but for `open_home`, which makes the folders (0700) and the home's identity.
 
 Named tuples, since `list` is to be quick and dataclasses cost more to import than it does otherwise.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from claude_bottle.errors import BottleError
+from claude_bottle.state.identity import make_identity
 
 _SLUG_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _FOLDERS = ("bottles", "agents", "state", "archive", "queue", "audit")
@@ -118,6 +119,8 @@ def open_home(home: Home) -> Home:
         _make_private(home.root)
         for name in _FOLDERS:
             (home.root / name).mkdir(mode=0o700, exist_ok=True)
+        if not list_slugs(home):
+            make_identity(home.root)
     except OSError as error:
         raise BottleError(
             f"cannot use {home.root}: {error.strerror}", "set CLAUDE_BOTTLE_HOME to another folder"

@@ -54,4 +54,5 @@ def kill(pid: int) -> None:
 
 def groups_of(slug: str) -> list[Path]:
     """The kernel's groups that bear the bottle's name."""
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/claude-bottle-{slug}") if path.is_dir()]
+    name = f"claude-bottle-{slug}"  # os.walk passes over a group that vanishes meanwhile
+    return [Path(top, name) for top, folders, _ in os.walk("/sys/fs/cgroup") if name in folders]

@@ -95,7 +95,7 @@ class DockerBackend(BottleBackend):
             raise BackendMissingError(f"docker cannot be used here: {readiness.reason}", readiness.hint)
         tags = tuple(tag for _, tag in self._recipes(request))
         missing = images.missing(self._engine, tags)
-        names = Names(request.slug, make_identity(Home(request.paths.root.parent.parent)))
+        names = Names(request.slug, make_identity(request.paths.root.parent.parent))
         return plan_bottle(request, self._facts, names, (tags[0], tags[1]), missing, os.geteuid())
 
     def _recipes(self, request: BottleRequest) -> tuple[tuple[object, str], ...]:
@@ -180,7 +180,7 @@ class DockerBackend(BottleBackend):
 
         home = Home(state.parent)
         known = frozenset(list_slugs(home))
-        return self._asked(state, lambda: observe_remains(self._engine, identity(home), known))
+        return self._asked(state, lambda: observe_remains(self._engine, identity(home.root), known))
 
     def clean(self, remains: Sequence[Remain]) -> None:
         from claude_bottle.backend.docker.cleanup import remove_remains
@@ -232,4 +232,4 @@ class DockerBackend(BottleBackend):
 
 
 def _names(slug: str, paths: BottlePaths) -> Names:
-    return Names(slug, identity(Home(paths.root.parent.parent)))
+    return Names(slug, identity(paths.root.parent.parent))

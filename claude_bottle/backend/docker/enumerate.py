@@ -68,7 +68,7 @@ def is_whole(found: Iterable[Container]) -> bool:
 def active_agents(engine: Engine, state: Path) -> list[ActiveAgent]:
     home = Home(state.parent)
     by_slug: dict[str, list[Container]] = {}
-    for item in containers(engine, identity(home)):
+    for item in containers(engine, identity(home.root)):
         by_slug.setdefault(item.slug, []).append(item)
     return [row for slug, found in by_slug.items() if (row := _row(home, slug, found))]
 

@@ -9,32 +9,31 @@ import pytest
 
 from claude_bottle.errors import BottleError
 from claude_bottle.state.identity import identity, make_identity
-from claude_bottle.state.paths import Home
+from claude_bottle.state.paths import Home, open_home
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    made = make_identity(home)
+    made = make_identity(tmp_path)
     assert (len(made), int(made, 16) >= 0) == (16, True)
-    assert identity(home) == make_identity(home) == made
+    assert identity(tmp_path) == make_identity(tmp_path) == made
     assert [path.name for path in tmp_path.iterdir()] == ["identity"]
 
 
 def test_every_home_has_its_own(tmp_path: Path) -> None:
-    homes = [Home(tmp_path / str(number)) for number in range(20)]
+    homes = [tmp_path / str(number) for number in range(20)]
     for home in homes:
-        home.root.mkdir()
+        home.mkdir()
     assert len({make_identity(home) for home in homes}) == len(homes)
 
 
 def test_of_several_processes_all_get_the_first(tmp_path: Path) -> None:
     with get_context("fork").Pool(4) as pool:
-        assert len(set(pool.map(make_identity, [Home(tmp_path)] * 16))) == 1
+        assert len(set(pool.map(make_identity, [tmp_path] * 16))) == 1
 
 
 def test_where_there_is_none_it_is_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(BottleError, match="is gone"):
-        identity(Home(tmp_path))
+        identity(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,10 +44,20 @@ def test_a_damaged_one_is_an_error_and_stays(tmp_path: Path, content: bytes) -> 
     (tmp_path / "identity").write_bytes(content)
     for ask in (identity, make_identity):
         with pytest.raises(BottleError, match="damaged"):
-            ask(Home(tmp_path))
+            ask(tmp_path)
     assert (tmp_path / "identity").read_bytes() == content
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BottleError, match=r"cannot make .*: No such file"):
-        make_identity(Home(tmp_path / "none"))
+        make_identity(tmp_path / "none")
+
+
+def test_a_new_home_has_one_from_the_start_and_an_old_one_gets_no_other(tmp_path: Path) -> None:
+    home = open_home(Home(tmp_path / "home"))
+    made = identity(home.root)
+    (home.state / "fixer-00000").mkdir()
+    assert identity(open_home(home).root) == made
+    (home.root / "identity").unlink()
+    with pytest.raises(BottleError, match="is gone"):
+        identity(open_home(home).root)

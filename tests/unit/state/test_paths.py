@@ -22,14 +22,14 @@ def test_a_relative_home_is_refused(value: str) -> None:
         home_from({"CLAUDE_BOTTLE_HOME": value})
 
 
-def test_every_folder_is_private(tmp_path: Path) -> None:
+def test_everything_is_private(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         home = open_home(Home(tmp_path / "deep" / "home"))
     finally:
         os.umask(before)
-    for folder in (home.root, *(path for path in home.root.iterdir())):
-        assert folder.stat().st_mode & 0o777 == 0o700, folder
+    for path in (home.root, *home.root.iterdir()):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
     assert {"bottles", "agents", "state", "queue", "audit"} <= set(os.listdir(home.root))
 
 

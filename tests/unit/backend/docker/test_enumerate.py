@@ -167,7 +167,7 @@ def test_more_than_a_whole_bottle_is_whole() -> None:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = open_home(Home(tmp_path / "home"))
-    make_identity(home)
+    make_identity(home.root)
     return home
 
 

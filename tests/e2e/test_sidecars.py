@@ -83,6 +83,7 @@ def test_while_it_is_away_nothing_passes_and_then_all_is_as_before(cli: Cli, idl
     with Away(cli, slug):
         kill_envoy(cli, slug)
         eventually(lambda: services(cli) == ["firewall"])
+        eventually(lambda: len(events(cli, slug, "sidecar-ended")) > 1)  # a start that failed as well
     eventually(lambda: services(cli) == ["egress", "firewall"])
     eventually(lambda: cli.inside(slug, ASK).text.strip() == answer)
     assert {path: path.read_text() for path in files} == files

@@ -170,7 +170,7 @@ def test_a_folder_tree_without_end_can_be_removed(ready: Cli) -> None:
     ready.repository()
     script = """
 import os
-for top in ("/home/node", "/home/node/.claude/projects/x", "/tmp"):
+for top in ("/home/node", "/home/node/.claude/x", "/tmp"):
     os.makedirs(top, exist_ok=True)
     os.chdir(top)
     for _ in range(3000):

@@ -33,7 +33,7 @@ _IDENTITY = 64  # characters
 
 def look(engine: Engine, home: Home, slugs: Sequence[str]) -> Iterator[tuple[str, Look]]:
     wanted = set(slugs)
-    found = [item for item in containers(engine, identity(home)) if item.slug in wanted]
+    found = [item for item in containers(engine, identity(home.root)) if item.slug in wanted]
     coming = {item.slug for item in found if item.state == "created"}
     agents = {item.slug: item for item in found if item.role == "agent" and item.runs}
     for slug in sorted(coming):

@@ -29,7 +29,7 @@ ANCHOR = ["4700", "/opt/claude-bottle/bin/anchor 9098 0"]
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     home = open_home(Home(tmp_path / "home"))
-    make_identity(home)
+    make_identity(home.root)
     return home
 
 

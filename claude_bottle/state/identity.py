@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME, _BYTES = "identity", 8
+_HINT = "put it back, or work from another home: CLAUDE_BOTTLE_HOME"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -26,11 +27,12 @@ def identity(root: Path) -> str:
         with open(path, encoding="ascii", errors="replace") as file:
             word = file.read(64).strip()
     except FileNotFoundError as error:
-        raise BottleError(f"{path} is gone, which tells this home's containers from others'") from error
+        fault = f"{path} is gone, which tells this home's containers from others'"
+        raise BottleError(fault, _HINT) from error
     except OSError as error:
         raise BottleError(f"cannot read {path}: {error.strerror}") from error
     if len(word) != 2 * _BYTES or set(word) - set("0123456789abcdef"):
-        raise BottleError(f"{path} is damaged, which tells this home's containers from others'")
+        raise BottleError(f"{path} is damaged, which tells this home's containers from others'", _HINT)
     return word
 
 

@@ -215,6 +215,20 @@ def test_leftovers_of_every_kind_are_found_shown_and_removed(ready: Cli) -> None
     ready("cleanup", "--purge", slug, "--yes").failed(3, "there is no bottle")
 
 
+def test_a_home_that_has_lost_its_identity_gets_no_other_beside_its_bottles(ready: Cli) -> None:
+    """Else the containers that bear the old one would be nobody's."""
+    slug = ready.start()
+    identity = ready.home / "identity"
+    word = identity.read_text()
+    identity.unlink()
+    ready("start", ready.agent, "--detach", "--yes").failed(1, "identity is gone", "put it back")
+    assert "identity is gone" in ready("list").talk
+    assert not identity.exists()
+    identity.write_text(word)
+    assert (ready.slugs(), ready.preserved()) == ([slug], [])
+    ready("stop", slug).ok()
+
+
 # A bottle that is started again
 
 PLANT = """

@@ -88,15 +88,26 @@ class DockerBackend(BottleBackend):
     def plan(self, request: BottleRequest) -> BottlePlan:
         from claude_bottle.backend.docker import images
         from claude_bottle.backend.docker.plan import plan_bottle
-        from claude_bottle.state.identity import make_identity
 
         readiness = self.check()
         if not readiness.ok:
             raise BackendMissingError(f"docker cannot be used here: {readiness.reason}", readiness.hint)
         tags = tuple(tag for _, tag in self._recipes(request))
         missing = images.missing(self._engine, tags)
-        names = Names(request.slug, make_identity(request.paths.root.parent.parent))
+        names = Names(request.slug, self._own_identity(request))
         return plan_bottle(request, self._facts, names, (tags[0], tags[1]), missing, os.geteuid())
+
+    def _own_identity(self, request: BottleRequest) -> str:
+        """A new one would leave the containers of others of this home to nobody."""
+        from claude_bottle.state.identity import make_identity
+
+        home = Home(request.paths.root.parent.parent)
+        try:
+            return identity(home.root)
+        except BottleError:
+            if has_bottles(home.state, but=request.slug):
+                raise
+            return make_identity(home.root)
 
     def _recipes(self, request: BottleRequest) -> tuple[tuple[object, str], ...]:
         from claude_bottle.backend.docker import images

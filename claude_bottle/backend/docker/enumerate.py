@@ -73,9 +73,9 @@ def active_agents(engine: Engine, state: Path) -> list[ActiveAgent]:
     return [row for slug, found in by_slug.items() if (row := _row(home, slug, found))]
 
 
-def has_bottles(state: Path) -> bool:
-    """Whether any state folder is of a bottle of this backend, running or not."""
-    found = read_all(Home(state.parent))
+def has_bottles(state: Path, but: str = "") -> bool:
+    """Whether any state folder, `but` this one, is of a bottle of this backend, running or not."""
+    found = (item for item in read_all(Home(state.parent)) if item.slug != but)
     return any(not isinstance(item, Broken) and item.backend == NAME for item in found)
 
 

@@ -38,7 +38,7 @@ def policy_to_json(policy: Policy) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "version": policy.version,
-        "routes": [_route_to_json(route) for route in policy.routes],
+        "routes": [route_to_json(route) for route in policy.routes],
     }
 
 
@@ -53,10 +53,10 @@ def policy_from_json(obj: object) -> Policy:
     routes = _typed(fields["routes"], list, "routes")
     if len(routes) > MAX_ROUTES:
         raise PolicyFormatError(f"routes: more than {MAX_ROUTES}")
-    return Policy(tuple(_route(item, f"routes[{at}]") for at, item in enumerate(routes)), version)
+    return Policy(tuple(route_from_json(item, f"routes[{at}]") for at, item in enumerate(routes)), version)
 
 
-def _route_to_json(route: Route) -> dict[str, object]:
+def route_to_json(route: Route) -> dict[str, object]:
     auth, upstream = route.auth, route.upstream
     return {
         "host": route.host,
@@ -75,7 +75,7 @@ def _route_to_json(route: Route) -> dict[str, object]:
     }
 
 
-def _route(obj: object, where: str) -> Route:
+def route_from_json(obj: object, where: str) -> Route:
     fields = _record(obj, where, Route._fields)
     try:
         route = Route(

@@ -15,7 +15,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import PATIENCE, Cli, bash, eventually, scripted
 from tests.support.e2e_status import SPEAK, becomes, row
-from tests.support.e2e_terminal import Terminal, command_line, terminal
+from tests.support.e2e_terminal import Terminal, choose, command_line, terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude")
 
@@ -60,8 +60,7 @@ def test_what_the_real_claude_code_does_is_seen_from_outside(cli: Cli) -> None:
             cli.inside(slug, "touch /tmp/enough").ok()
             becomes(cli, "waiting for input", "input needed")
             shell.see("Which colour?")
-            shell.press("Enter")
-            shell.see("Thank you for the colour.")
+            choose(shell, "Thank you for the colour.")
             becomes(cli, "idle")
             ended(cli, slug, shell)
     assert (model.failures, model.finished) == ((), True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,17 @@ def ask(shell: Terminal, words: str, answer: str) -> None:
     shell.see(words)
     shell.press("Enter")
     shell.see(answer)
+
+
+def choose(shell: Terminal, answer: str) -> None:
+    """Takes the first choice of the question on the screen. Claude Code drops keys while it draws one."""
+
+    def answered() -> bool:
+        shell.press("Enter")  # once more than it takes is an empty prompt
+        time.sleep(0.5)
+        return answer in shell.screen
+
+    eventually(answered, lambda: shell.screen)
 
 
 def leave_claude(shell: Terminal) -> None:

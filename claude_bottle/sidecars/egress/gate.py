@@ -48,7 +48,7 @@ from claude_bottle.sidecars.egress.protocol import (
 from claude_bottle.sidecars.pipelock.protocol import Dialled, Stage, StageError
 from claude_bottle.sidecars.relay import IDLE_SECONDS, Tunnel, new_scratch
 from claude_bottle.sidecars.sockets import RECEIVE, Acceptor, prepare, read_hello
-from claude_bottle.sidecars.visits import Decide, Record, Visit, Visits
+from claude_bottle.sidecars.visits import Asked, Decide, Judge, Record, Visit, Visits
 
 _ALERTS: Mapping[str, bytes] = {
     "sni-missing": ALERT_UNRECOGNIZED_NAME,
@@ -102,12 +102,19 @@ class Gate:
         limit = self._limits.connections
         self._acceptors.append(Acceptor(listener, self._serve, self._turn_away, limit))
 
-    def set_policy(self, decide: Decide, version: int, standing: Decide | None = None) -> int:
+    def set_policy(
+        self, decide: Decide, version: int, standing: Decide | None = None, judge: Judge | None = None
+    ) -> int:
         """Judge by a new policy from now on; the number of connections that this closes.
 
-        `standing`, if given, says which connections may stay that are there already.
+        `standing`, if given, says which connections may stay that are there already; `judge`, which of the
+        requests in them.
         """
-        return self._visits.set_policy(decide, version, standing)
+        return self._visits.set_policy(decide, version, standing, judge)
+
+    def carries(self, name: str, asked: Asked, *, alone: bool) -> None:
+        """A request was allowed in the connection of this name. Raises LookupError where there is none."""
+        self._visits.carries(name, asked, alone=alone)
 
     async def close(self) -> None:
         """Stop listening and close every tunnel."""
@@ -149,6 +156,8 @@ class Gate:
             check_hello(request, route, hello)
             self._count(route)
             self._visits.allow(visit)
+            if route.inspect:
+                first = f"PROXY TCP4 {visit.name.replace(':', ' 127.0.0.1 ')} 443\r\n".encode() + first
             await self._relay(visit, client, dialled.sock, first)
 
     def _count(self, route: Route) -> None:

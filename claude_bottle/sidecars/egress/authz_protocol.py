@@ -37,7 +37,7 @@ class AuthzRequest(NamedTuple):
     port: int
     sni: str  # lower case: Envoy compares it so
     peer: str = ""  # the gate's name of the connection
-    plain: bool = True  # one request after another in it
+    plain: bool = False  # one request after another in it
 
 
 def parse_request(head: bytes) -> AuthzRequest:

@@ -150,14 +150,14 @@ class Gate:
         dialled = await stage(request.host, request.port)
         with dialled.sock:
             visit.address = dialled.address
+            if route.inspect:
+                await _introduce(visit, dialled.sock)
             await asyncio.get_running_loop().sock_sendall(client, ESTABLISHED)
             hello, first = await read_hello(client, rest, self._limits.hello_seconds)
             visit.sni = hello.sni
             check_hello(request, route, hello)
             self._count(route)
             self._visits.allow(visit)
-            if route.inspect:
-                first = f"PROXY TCP4 {visit.name.replace(':', ' 127.0.0.1 ')} 443\r\n".encode() + first
             await self._relay(visit, client, dialled.sock, first)
 
     def _count(self, route: Route) -> None:
@@ -223,6 +223,16 @@ class Gate:
             with suppress(OSError):
                 client.send(refusal(busy))
             self._visits.deny(visit, busy.reason, busy.detail)
+
+
+async def _introduce(visit: Visit, stage: socket.socket) -> None:
+    """Tells Envoy by what name it shall speak of this connection: version 1 of the PROXY protocol."""
+    address, _, port = visit.name.partition(":")
+    try:
+        words = f"PROXY TCP4 {address} 127.0.0.1 {port} 443\r\n"
+        await asyncio.get_running_loop().sock_sendall(stage, words.encode())
+    except OSError as error:
+        raise StageError("stage-down", f"the next stage does not listen: {error.strerror}") from error
 
 
 def check_literal(request: ConnectRequest, route: Route) -> None:

@@ -7,17 +7,10 @@ asked and answered. The file is no secret, and whoever reads it takes it for an 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import stat
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from claude_bottle.policy.proposals import Answer, Asked, Proposal, Queue, answer, ask, tell
-from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
-from claude_bottle.policy.snapshot import PolicyFormatError
-
-_MAX_BYTES = 16 << 20
+from claude_bottle.sidecars.queue_file import write_queue
 
 
 class Proposed:
@@ -51,7 +44,7 @@ class Proposed:
         if queue == self.queue:
             return
         if self._path:
-            _replace(self._path, json.dumps(queue_to_json(queue)).encode())
+            write_queue(self._path, queue)
         self.queue = queue
         self.wake()
 
@@ -68,28 +61,3 @@ class Proposed:
             await future
         finally:
             self._waiting.discard(future)
-
-
-def read_queue(path: str) -> Queue:
-    """What an earlier run of the bottle has left; empty where that is nothing, or of no use."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
-                return Queue()
-            return queue_from_json(json.loads(file.read(_MAX_BYTES)))
-    except (OSError, ValueError, RecursionError, PolicyFormatError):
-        return Queue()
-
-
-def _replace(path: str, content: bytes) -> None:
-    temporary = f"{path}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    os.rename(temporary, path)

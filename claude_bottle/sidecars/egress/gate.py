@@ -14,6 +14,7 @@ Rules, in the order in which a connection meets them:
 - After 200 the tunnel begins with a whole TLS hello within `hello_seconds`. Its server name is the
   CONNECT host, letter for letter; for an address it is absent. On an opaque rule it hides no second
   name (ECH): nobody behind the gate could check that one. Else a TLS alert, where there is TLS.
+- A tunnel on an opaque rule takes one use of a grant that has a number of them.
 - The decision is recorded; if that fails the connection ends. Then bytes flow both ways until both
   sides end, nothing moves for the idle limit, or a new policy takes the rule away; and the end is
   recorded with what passed.
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -47,12 +48,13 @@ from claude_bottle.sidecars.egress.protocol import (
 from claude_bottle.sidecars.pipelock.protocol import Dialled, Stage, StageError
 from claude_bottle.sidecars.relay import IDLE_SECONDS, Tunnel, new_scratch
 from claude_bottle.sidecars.sockets import RECEIVE, Acceptor, prepare, read_hello
-from claude_bottle.sidecars.visits import Decide, Record, Visit, Visits
+from claude_bottle.sidecars.visits import Asked, Decide, Judge, Record, Visit, Visits
 
 _ALERTS: Mapping[str, bytes] = {
     "sni-missing": ALERT_UNRECOGNIZED_NAME,
     "sni-mismatch": ALERT_UNRECOGNIZED_NAME,
     "ech-refused": ALERT_ACCESS_DENIED,
+    "grant-ended": ALERT_ACCESS_DENIED,
     "hello-malformed": ALERT_ACCESS_DENIED,
     "hello-too-large": ALERT_ACCESS_DENIED,
 }
@@ -84,8 +86,11 @@ class Gate:
         inspected: Stage,
         opaque: Stage,
         limits: Limits = _LIMITS,
+        use: Callable[[Route], None] = lambda route: None,
     ) -> None:
+        """`use` counts a tunnel on an opaque rule; it raises LookupError where none is left."""
         self._visits = Visits("egress", decide, version, record)
+        self._use = use
         self._inspected = inspected
         self._opaque = opaque
         self._limits = limits
@@ -97,9 +102,19 @@ class Gate:
         limit = self._limits.connections
         self._acceptors.append(Acceptor(listener, self._serve, self._turn_away, limit))
 
-    def set_policy(self, decide: Decide, version: int) -> int:
-        """Judge by a new policy from now on; the number of connections that this closes."""
-        return self._visits.set_policy(decide, version)
+    def set_policy(
+        self, decide: Decide, version: int, standing: Decide | None = None, judge: Judge | None = None
+    ) -> int:
+        """Judge by a new policy from now on; the number of connections that this closes.
+
+        `standing`, if given, says which connections may stay that are there already; `judge`, which of the
+        requests in them.
+        """
+        return self._visits.set_policy(decide, version, standing, judge)
+
+    def carries(self, name: str, asked: Asked, *, alone: bool) -> None:
+        """A request was allowed in the connection of this name. Raises LookupError where there is none."""
+        self._visits.carries(name, asked, alone=alone)
 
     async def close(self) -> None:
         """Stop listening and close every tunnel."""
@@ -135,12 +150,23 @@ class Gate:
         dialled = await stage(request.host, request.port)
         with dialled.sock:
             visit.address = dialled.address
+            if route.inspect:
+                await _introduce(visit, dialled.sock)
             await asyncio.get_running_loop().sock_sendall(client, ESTABLISHED)
             hello, first = await read_hello(client, rest, self._limits.hello_seconds)
             visit.sni = hello.sni
             check_hello(request, route, hello)
+            self._count(route)
             self._visits.allow(visit)
             await self._relay(visit, client, dialled.sock, first)
+
+    def _count(self, route: Route) -> None:
+        if route.inspect:
+            return  # its requests are counted
+        try:
+            self._use(route)
+        except LookupError:
+            raise HelloError("grant-ended", "the last use of this grant was taken meanwhile") from None
 
     async def _read_head(self, client: socket.socket) -> tuple[ConnectRequest, bytes] | None:
         """None if the client leaves without a word."""
@@ -197,6 +223,16 @@ class Gate:
             with suppress(OSError):
                 client.send(refusal(busy))
             self._visits.deny(visit, busy.reason, busy.detail)
+
+
+async def _introduce(visit: Visit, stage: socket.socket) -> None:
+    """Tells Envoy by what name it shall speak of this connection: version 1 of the PROXY protocol."""
+    address, _, port = visit.name.partition(":")
+    try:
+        words = f"PROXY TCP4 {address} 127.0.0.1 {port} 443\r\n"
+        await asyncio.get_running_loop().sock_sendall(stage, words.encode())
+    except OSError as error:
+        raise StageError("stage-down", f"the next stage does not listen: {error.strerror}") from error
 
 
 def check_literal(request: ConnectRequest, route: Route) -> None:

@@ -23,9 +23,11 @@ from claude_bottle.sidecars.egress.envoy import (
     envoy_bootstrap,
     envoy_clusters,
     envoy_listeners,
+    envoy_ways,
     find_envoy,
     injected_headers,
 )
+from claude_bottle.sidecars.egress.envoy_clusters import INTERNET, ROOM
 from claude_bottle.sidecars.egress.outlets import Chain, find_chain, inspected_chains, inspected_outlets
 
 GOLDEN = Path(__file__).parent / "golden" / "envoy-two-routes.json"
@@ -47,8 +49,9 @@ def config_with(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str
     """The bootstrap with what the files add to it, as one static configuration, which Envoy can validate."""
     config = envoy_bootstrap()
     static = config["static_resources"]
-    static["clusters"] += plain(envoy_clusters(policy, ca_bundle))
-    static["listeners"] = plain(envoy_listeners(policy, leaves))
+    ways = envoy_ways(policy, leaves)
+    static["clusters"] += plain(envoy_clusters(ways, ca_bundle))
+    static["listeners"] = plain(envoy_listeners(ways))
     return config
 
 
@@ -101,9 +104,7 @@ def test_envoy_knows_unix_sockets_of_its_own_folder_only() -> None:
     assert set(re.findall(r'"pipe": {"path": "([^"]*)"', text)) == {
         "envoy.sock",
         "authz.sock",
-        "up-0.sock",
-        "up-1.sock",
-        "up-2.sock",
+        *(f"up-{number}.sock" for number in range(ROOM)),
     }
 
 
@@ -133,7 +134,7 @@ def test_every_request_but_the_probe_is_judged() -> None:
 def test_no_inspected_route_means_no_listener() -> None:
     config = config_of(Policy((Route("opaque.example.org", inspect=False),)))
     assert config["static_resources"]["listeners"] == []
-    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["authz"]
+    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["authz", INTERNET]
 
 
 @pytest.mark.parametrize(
@@ -244,3 +245,24 @@ def test_find_envoy_does_not_look_in_the_working_directory(
     monkeypatch.syspath_prepend("")
     found = find_envoy({"PATH": ""})
     assert found is None or tmp_path not in found.parents
+
+
+def test_a_number_never_means_another_target() -> None:
+    first, second = (
+        Policy((Route("a.example.org"), Route("b.example.org"))),
+        Policy((Route("c.example.org"),)),
+    )
+    known = inspected_outlets(first)
+    added = inspected_outlets(second, known)
+    assert [(item.number, item.target.host) for item in added] == [(2, "c.example.org")]
+    again = inspected_outlets(Policy((Route("b.example.org"),)), (*known, *added))
+    assert [(item.number, item.target.host) for item in again] == [(1, "b.example.org")]
+    elsewhere = Policy((Route("b.example.org", upstream=Upstream("http", "127.0.0.1", 1)),))
+    assert [item.number for item in inspected_outlets(elsewhere, (*known, *added))] == [3]
+
+
+def test_a_new_host_leaves_the_clusters_and_the_other_chains_as_they_are() -> None:
+    more = Policy((*TWO_ROUTES.routes, Route("new.example.org", auth=Auth("bearer", SECRET))))
+    before, after = config_of(TWO_ROUTES), config_of(more)
+    assert before["static_resources"]["clusters"] == after["static_resources"]["clusters"]
+    assert chains_of(before) == chains_of(after)[:2]

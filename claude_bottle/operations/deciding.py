@@ -64,6 +64,7 @@ class Done(NamedTuple):
     before: LivePolicy
     after: LivePolicy
     closed: int
+    now: float  # the bundle's clock
 
 
 Plan = Callable[
@@ -237,7 +238,7 @@ class _Act:
         self._end(outcome)
         if fault is not None:
             raise fault
-        return Done(self._word, seen.live, after, closed)
+        return Done(self._word, seen.live, after, closed, seen.now)
 
     def _finish(self, finish: Finish | None) -> BottleError | None:
         if finish is None:

@@ -73,6 +73,8 @@ class BottleRequest(NamedTuple):
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()
     runtime: str | None = None  # what stands between its programs and the host's kernel, where not nothing
+    supervised: bool = True  # whether its agent may propose changes
+    patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
 
 
 class Secrets(NamedTuple):

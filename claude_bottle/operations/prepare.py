@@ -22,7 +22,7 @@ from claude_bottle.backend.base import (
 )
 from claude_bottle.errors import NotFoundError, UsageError
 from claude_bottle.manifest.load import LoadedManifest, load_manifest
-from claude_bottle.manifest.model import Agent, Bottle, resolved_digest
+from claude_bottle.manifest.model import Agent, Bottle, Supervise, resolved_digest
 from claude_bottle.operations import claude, workspace
 from claude_bottle.operations.choices import Options, choose_backend, find_authorities
 from claude_bottle.operations.context import Context
@@ -78,6 +78,7 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
     """Raises BottleError; the state folder is then gone again."""
     loaded = load(context)
     agent, bottle = resolve_agent(loaded, options.agent)
+    supervise = options.unanswered.laid(bottle.supervise) if options.unanswered else bottle.supervise
     backend = backend or choose_backend(context, options)
     _refuse_what_is_not_done(backend, bottle)
     folder = (options.folder or context.folder).resolve()
@@ -106,6 +107,7 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
         )
         store.save(context.home, metadata)
         purpose = _purpose(context, loaded, metadata.agent)
+        purpose = purpose._replace(bottle=purpose.bottle._replace(supervise=supervise))
         return _assemble(context, purpose, backend, work, metadata, _why(options, context))
     except BaseException:
         store.remove(paths)
@@ -138,7 +140,8 @@ def prepare_capture(context: Context, metadata: Metadata) -> Prepared:
     It needs neither the manifest nor a secret, which may both be gone by then.
     """
     agent = Agent(name=metadata.agent, bottle=metadata.bottle)
-    bottle = Bottle(name=metadata.bottle, runtime=metadata.runtime or None)
+    nobody_asks = Supervise(allowed=False)
+    bottle = Bottle(name=metadata.bottle, runtime=metadata.runtime or None, supervise=nobody_asks)
     return _from_state(context, _Purpose(agent, bottle, None, ()), metadata)
 
 
@@ -231,6 +234,8 @@ def _request(
         dockerfile=bottle.dockerfile,
         packages=bottle.packages,
         runtime=bottle.runtime,
+        supervised=bottle.supervise.allowed,
+        patience=bottle.supervise.patience,
     )
 
 

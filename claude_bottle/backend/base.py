@@ -69,6 +69,7 @@ class BottleRequest(NamedTuple):
     limits: Limits
     policy: Policy
     services: tuple[str, ...]
+    supervised: bool = True  # whether its agent may propose changes
     image: str | None = None  # what its file system is made of, where the backend makes one
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()

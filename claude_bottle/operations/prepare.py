@@ -230,6 +230,7 @@ def _request(
         limits=bottle.limits,
         policy=Policy(purpose.routes),
         services=("egress", "firewall"),
+        supervised=bottle.supervise,
         image=bottle.image,
         dockerfile=bottle.dockerfile,
         packages=bottle.packages,

@@ -76,6 +76,7 @@ class Bundle:
             record=self._log.record,
             chains=inspected_chains(policy),
             version=policy.version,
+            supervised=self._spec.supervised,
         )
         self._authz = AuthzServer(judge)
         await self._authz.serve(self._listen(AUTHZ_SOCKET))
@@ -96,6 +97,7 @@ class Bundle:
             record=self._log.record,
             inspected=unix_stage(LISTENER_SOCKET),
             opaque=self._dialler.open,
+            supervised=self._spec.supervised,
         )
         self._gate.serve(listener)
 

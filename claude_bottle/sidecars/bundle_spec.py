@@ -26,6 +26,7 @@ class BundleSpec(NamedTuple):
     authorities: str  # what upstream servers are checked by, as Envoy sees the path
     decisions: str
     services: str  # where the bundle says which services are up
+    supervised: bool = True  # whether the agent may propose changes
 
     def __repr__(self) -> str:
         return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
@@ -41,6 +42,7 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "authorities": spec.authorities,
         "decisions": spec.decisions,
         "services": spec.services,
+        "supervised": spec.supervised,
     }
 
 
@@ -55,4 +57,5 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         authorities=obj["authorities"],
         decisions=obj["decisions"],
         services=obj["services"],
+        supervised=obj["supervised"] is True,
     )

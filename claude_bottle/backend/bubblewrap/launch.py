@@ -157,6 +157,7 @@ def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) ->
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),
         services=str(plan.request.paths.run / SERVICES_FILE),
+        supervised=plan.request.supervised,
     )
     return spec_to_json(spec)
 

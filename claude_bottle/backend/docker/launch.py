@@ -86,6 +86,7 @@ class Launching:
             authorities=f"{BUNDLE_FOLDER}/{_PLACE}",
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
             services=f"{BUNDLE_FOLDER}/{SERVICES_FILE}",
+            supervised=plan.request.supervised,
         )
         wall = plan.request.limits.wall_time
         sidecars.send(

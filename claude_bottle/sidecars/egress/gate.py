@@ -83,11 +83,13 @@ class Gate:
         record: Record,
         inspected: Stage,
         opaque: Stage,
+        supervised: bool = False,
         limits: Limits = _LIMITS,
     ) -> None:
         self._visits = Visits("egress", decide, version, record)
         self._inspected = inspected
         self._opaque = opaque
+        self._supervised = supervised  # whether a refusal offers to ask for more
         self._limits = limits
         self._scratch = new_scratch()
         self._acceptors: list[Acceptor] = []
@@ -176,7 +178,7 @@ class Gate:
 
     def _reply_to(self, visit: Visit, refused: RefusedError) -> bytes:
         if refused.status:
-            return refusal(refused, visit.host, visit.port)
+            return refusal(refused, visit.host, visit.port, visit.nearest, supervised=self._supervised)
         return _ALERTS.get(refused.reason, b"")
 
     async def _reply(self, client: socket.socket, reply: bytes) -> None:

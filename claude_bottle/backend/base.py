@@ -70,12 +70,11 @@ class BottleRequest(NamedTuple):
     policy: Policy
     services: tuple[str, ...]
     supervised: bool = True  # whether its agent may propose changes
+    patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
     image: str | None = None  # what its file system is made of, where the backend makes one
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()
     runtime: str | None = None  # what stands between its programs and the host's kernel, where not nothing
-    supervised: bool = True  # whether its agent may propose changes
-    patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
 
 
 class Secrets(NamedTuple):

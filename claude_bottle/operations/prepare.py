@@ -230,13 +230,12 @@ def _request(
         limits=bottle.limits,
         policy=Policy(purpose.routes),
         services=("egress", "firewall"),
-        supervised=bottle.supervise,
+        supervised=bottle.supervise.allowed,
+        patience=bottle.supervise.patience,
         image=bottle.image,
         dockerfile=bottle.dockerfile,
         packages=bottle.packages,
         runtime=bottle.runtime,
-        supervised=bottle.supervise.allowed,
-        patience=bottle.supervise.patience,
     )
 
 

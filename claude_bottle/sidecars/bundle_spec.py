@@ -27,6 +27,7 @@ class BundleSpec(NamedTuple):
     decisions: str
     services: str  # where the bundle says which services are up
     supervised: bool = True  # whether the agent may propose changes
+    patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
 
     def __repr__(self) -> str:
         return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
@@ -43,6 +44,7 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "decisions": spec.decisions,
         "services": spec.services,
         "supervised": spec.supervised,
+        "patience": spec.patience,
     }
 
 
@@ -58,4 +60,5 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         decisions=obj["decisions"],
         services=obj["services"],
         supervised=obj["supervised"] is True,
+        patience=None if obj["patience"] is None else float(obj["patience"]),
     )

@@ -158,6 +158,7 @@ def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) ->
         decisions=str(plan.request.paths.decisions),
         services=str(plan.request.paths.run / SERVICES_FILE),
         supervised=plan.request.supervised,
+        patience=plan.request.patience,
     )
     return spec_to_json(spec)
 

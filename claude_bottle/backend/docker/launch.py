@@ -87,6 +87,7 @@ class Launching:
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
             services=f"{BUNDLE_FOLDER}/{SERVICES_FILE}",
             supervised=plan.request.supervised,
+            patience=plan.request.patience,
         )
         wall = plan.request.limits.wall_time
         sidecars.send(

@@ -74,6 +74,7 @@ class BottleRequest(NamedTuple):
     image: str | None = None  # what its file system is made of, where the backend makes one
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()
+    added: str = ""  # lines of a Dockerfile that are carried out after all that
     runtime: str | None = None  # what stands between its programs and the host's kernel, where not nothing
 
 
@@ -290,6 +291,10 @@ class BottleBackend(ABC):
         `state` is the folder of all bottles' state.
         """
         return None
+
+    def build(self, plan: BottlePlan, progress: Progress) -> None:
+        """Makes what a launch would first have to make. Raises BottleError; then nothing has changed."""
+        return
 
     @abstractmethod
     def launch(

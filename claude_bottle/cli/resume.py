@@ -38,6 +38,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     show_preflight(screen, offer.prepared)
     for index, change in enumerate(offer.changes):
         screen.pair("" if index else "changed", f"{change.how:<8}{change.label}: {change.text}")
+    for note in offer.notes:
+        screen.say(note)
     if not screen.confirm("Start it again?", options.yes):
         return 0
     launched, problems = resume(context, offer, screen.step, screen.ask)

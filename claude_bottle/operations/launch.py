@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -70,14 +71,20 @@ def launch(
             raise
 
 
-def revive(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -> Launched:
-    """A bottle whose state is there already; the caller holds its lock.
+def revive(
+    context: Context,
+    prepared: Prepared,
+    progress: Progress,
+    ask: Ask,
+    proved: Callable[[], None] = lambda: None,
+) -> Launched:
+    """A bottle whose state is there already; the caller holds its lock. `proved` is called when it is proved.
 
     Raises BottleError; then nothing runs and the state is as it was.
     """
     handover.forget(prepared.paths)
     with store.explained(context.home):
-        return _launch(context, prepared, progress, ask, again=True)
+        return _launch(context, prepared, progress, ask, again=True, proved=proved)
 
 
 def _launch(
@@ -88,6 +95,7 @@ def _launch(
     *,
     again: bool,
     warm: Warm | None = None,
+    proved: Callable[[], None] = lambda: None,
 ) -> Launched:
     bottle: Bottle | None = None
     try:
@@ -101,6 +109,7 @@ def _launch(
         steps.done(f"proved by {len(proof)} checks from inside")
         if not again:  # from now on there is something to go on with
             picture.save(prepared.paths, picture.of(prepared))
+        proved()
         bottle.keep()
         return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
     except BaseException:

@@ -33,8 +33,8 @@ class Change(NamedTuple):
     text: str
 
 
-def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route]) -> Picture:
-    """`routes` are all that there are, Claude's own included."""
+def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route], added: Iterable[str] = ()) -> Picture:
+    """`routes` are all that there are, Claude's own included; `added` are lines of a Dockerfile."""
     env = {"literal": "", "host": " from ${{{0}}} of the host", "ask": " asked"}
     limits = bottle.limits._asdict().items()
     found = [
@@ -51,6 +51,7 @@ def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route]) -> Picture:
         *(("limit", f"{name.replace('_', ' ')} {value}") for name, value in limits if value is not None),
         *((key, value) for key in ("image", "dockerfile", "runtime") if (value := getattr(bottle, key))),
         *(("package", name) for name in bottle.packages),
+        *(("image line", line) for line in added),
         *(("skill", name) for name in agent.skills),
         *([("model", agent.model)] if agent.model else []),
         *([("prompt", digest_of(agent.prompt)[:12])] if agent.prompt else []),
@@ -90,7 +91,8 @@ def difference(before: Picture | None, now: Picture, *, same_digest: bool) -> tu
 
 
 def of(prepared: Prepared) -> Picture:
-    return draw(prepared.agent, prepared.bottle, prepared.plan.request.policy.routes)
+    routes = prepared.plan.request.policy.routes
+    return draw(prepared.agent, prepared.bottle, routes, prepared.additions.lines)
 
 
 def render(picture: Picture) -> str:

@@ -33,6 +33,7 @@ def describe(prepared: Prepared) -> list[Line]:
     lines += _block("may reach", [*map(describe_route, request.policy.routes), "nothing else"])
     lines += _block("variables", _variables(prepared.bottle))
     lines += _block("proposals", [describe_proposals(prepared.bottle.supervise)])
+    lines += _block("added", _added(prepared))
     lines += _block("held by", list(prepared.plan.protections()))
     lines += _block("note", [*prepared.warnings, *_notes(prepared)])
     return lines
@@ -83,6 +84,12 @@ def _variables(bottle: Bottle) -> list[str]:
         }
         found.append(f"{name}{kind[value.kind]}")
     return found
+
+
+def _added(prepared: Prepared) -> list[str]:
+    """What was approved since the first start."""
+    added = prepared.additions
+    return [*([f"packages {' '.join(added.packages)}"] if added.packages else []), *added.lines]
 
 
 def _notes(prepared: Prepared) -> list[str]:

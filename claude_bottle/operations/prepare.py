@@ -28,8 +28,9 @@ from claude_bottle.operations.choices import Options, choose_backend, find_autho
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import claude_credential, find_claude
 from claude_bottle.operations.repository import git, observe_repository
+from claude_bottle.policy.additions import Additions
 from claude_bottle.policy.model import Policy, Route
-from claude_bottle.state import store
+from claude_bottle.state import additions, store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
@@ -53,6 +54,7 @@ class Prepared(NamedTuple):
     authorities: Path
     git_user: tuple[str, str]
     warnings: tuple[str, ...]
+    additions: Additions = Additions()
 
     @property
     def claude_arguments(self) -> list[str]:
@@ -114,14 +116,20 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
         raise
 
 
-def prepare_again(context: Context, metadata: Metadata) -> Prepared:
+def prepare_again(context: Context, metadata: Metadata, added: Additions | None = None) -> Prepared:
     """The same bottle from its own state: same backend, same folders, the manifest as it is now.
+
+    `added` is by default what the state says was added to it.
 
     The metadata of what is returned is of the manifest as it is now. Raises BottleError.
     """
     loaded = load(context)
     purpose = _purpose(context, loaded, metadata.agent)
+    added = additions.load(context.home.bottle(metadata.slug)) if added is None else added
+    purpose = purpose.with_added(added)
     _refuse_what_is_not_done(load_backend(metadata.backend), purpose.bottle)
+    if added.dockerfile and "dockerfile" not in load_backend(metadata.backend).handles:
+        raise UsageError(f"the backend {metadata.backend} cannot add to a bottle's file system")
     if (purpose.bottle.runtime or "") != metadata.runtime:
         where = purpose.bottle.origin or purpose.bottle.name
         before, now = metadata.runtime or "none", purpose.bottle.runtime or "none"
@@ -169,6 +177,11 @@ class _Purpose(NamedTuple):
     credential: claude.Credential | None
     routes: tuple[Route, ...]
     warnings: tuple[str, ...] = ()
+    additions: Additions = Additions()
+
+    def with_added(self, added: Additions) -> _Purpose:
+        packages = tuple(dict.fromkeys(self.bottle.packages + added.packages))
+        return self._replace(bottle=self.bottle._replace(packages=packages), additions=added)
 
 
 def _purpose(context: Context, loaded: LoadedManifest, name: str) -> _Purpose:
@@ -203,6 +216,7 @@ def _assemble(
         authorities=find_authorities(context),
         git_user=_git_user(context, purpose.agent, purpose.bottle),
         warnings=purpose.warnings,
+        additions=purpose.additions,
     )
 
 
@@ -235,6 +249,7 @@ def _request(
         image=bottle.image,
         dockerfile=bottle.dockerfile,
         packages=bottle.packages,
+        added=purpose.additions.dockerfile,
         runtime=bottle.runtime,
     )
 

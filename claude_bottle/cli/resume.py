@@ -48,7 +48,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.operations.session.claude import Asked, remember
 
     always = tuple(offer.prepared.claude_arguments)
-    remember(launched.paths, Asked(always, (*launched.claude_arguments[len(always) :], *arguments)))
+    first = (*launched.claude_arguments[len(always) :], *arguments)
+    remember(launched.paths, Asked(always, first, notify=launched.notify))
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0

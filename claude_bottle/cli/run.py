@@ -39,7 +39,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.decisions import summary
-    from claude_bottle.operations.headless import ask_claude, seconds
+    from claude_bottle.operations.headless import converse, seconds
+    from claude_bottle.operations.notify import watch
     from claude_bottle.operations.settle import settle
 
     timeout = seconds(options.timeout)
@@ -49,14 +50,17 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     launched = launch_agreed(context, screen, asked, yes=options.yes)
     if launched is None:
         return 0
-    answer = None
+    answer, bottle = None, launched.bottle
+    watching = watch(context, launched.metadata, launched.notify, screen.say) if launched.notify else None
     try:
-        answer = ask_claude(context.runner, launched.bottle, launched.claude_arguments, prompt, timeout)
+        answer, bottle = converse(context, launched, prompt, timeout)
     finally:
+        if watching is not None:
+            watching.stop()
         counted = summary(launched.paths.decisions)
         why = "" if answer is None else f"claude ended with status {answer.status}"
         keep = answer is None or answer.status != 0
-        settled = settle(context, launched.metadata, launched.bottle, keep=keep, why=why)
+        settled = settle(context, launched.metadata, bottle, keep=keep, why=why)
         report(screen, settled)
     if options.json:
         screen.put_json(

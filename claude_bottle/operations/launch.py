@@ -38,6 +38,7 @@ class Launched(NamedTuple):
     paths: BottlePaths
     claude_arguments: list[str]
     proof: tuple[Check, ...]
+    notify: tuple[str, ...] = ()  # the operator's command that tells of a proposal
 
 
 class Steps:
@@ -111,7 +112,8 @@ def _launch(
             picture.save(prepared.paths, picture.of(prepared))
         proved()
         bottle.keep()
-        return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
+        notify = prepared.bottle.supervise.notify or ()
+        return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof, notify)
     except BaseException:
         if bottle is not None:
             bottle.stop()

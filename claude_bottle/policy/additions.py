@@ -38,6 +38,11 @@ class Additions(NamedTuple):
             return Additions(packages, self.dockerfile)
         return Additions(packages, f"{self.dockerfile}\n{new}".strip("\n"))
 
+    def without(self, before: Additions) -> Additions:
+        """What `plus` has added to `before`."""
+        packages = tuple(name for name in self.packages if name not in before.packages)
+        return Additions(packages, self.dockerfile.removeprefix(before.dockerfile).strip("\n"))
+
     def describe(self) -> str:
         """On one line; the caller sanitises it."""
         packages = [f"packages {' '.join(self.packages)}"] if self.packages else []

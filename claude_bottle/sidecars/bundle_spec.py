@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from claude_bottle.policy.live import LivePolicy, LiveRoute, live_from_json, live_to_json
 from claude_bottle.policy.model import Policy
+from claude_bottle.policy.proposals import Queue
+from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
 from claude_bottle.policy.snapshot import policy_from_json, policy_to_json
 from claude_bottle.sidecars.egress.certs import CertAndKey
 
@@ -28,9 +31,15 @@ class BundleSpec(NamedTuple):
     services: str  # where the bundle says which services are up
     supervised: bool = True  # whether the agent may propose changes
     patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
+    authority: CertAndKey | None = None  # the bottle's own, so that it can sign for hosts that are added
+    grants: tuple[LiveRoute, ...] = ()  # approved in an earlier life, and still good
+    control: str = ""  # where the operator's process finds the bundle; see `control`. Empty: nowhere
+    control_uid: int = 0  # who that is, as the bundle's own kernel numbers users
+    proposals: str = ""  # where the queue is kept
+    queue: Queue = Queue()
 
     def __repr__(self) -> str:
-        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
+        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials, {len(self.grants)} grants>"
 
 
 def spec_to_json(spec: BundleSpec) -> dict[str, object]:
@@ -45,6 +54,12 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "services": spec.services,
         "supervised": spec.supervised,
         "patience": spec.patience,
+        "authority": spec.authority and [spec.authority.cert_pem, spec.authority.key_pem],
+        "grants": live_to_json(LivePolicy(spec.grants)),
+        "control": spec.control,
+        "control_uid": spec.control_uid,
+        "proposals": spec.proposals,
+        "queue": queue_to_json(spec.queue),
     }
 
 
@@ -61,4 +76,10 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         services=obj["services"],
         supervised=obj["supervised"] is True,
         patience=None if obj["patience"] is None else float(obj["patience"]),
+        authority=obj["authority"] and CertAndKey(*obj["authority"]),
+        grants=live_from_json(obj["grants"]).routes,
+        control=obj["control"],
+        control_uid=obj["control_uid"],
+        proposals=obj["proposals"],
+        queue=queue_from_json(obj["queue"]),
     )

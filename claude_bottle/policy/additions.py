@@ -102,16 +102,19 @@ def additions_from_json(obj: object) -> Additions:
 
 
 def _logical(text: str) -> list[str]:
-    """Instructions with their continuations; comments and empty lines are none."""
+    """Instructions with their continuations joined; comments and empty lines are none. Raises ValueError."""
     found: list[str] = []
     going_on = False
     for line in text.split("\n"):
         bare = line.strip()
         if not bare or bare.startswith("#"):
             continue  # within a continuation, too, as the builder does it
+        whole = bare.removesuffix("\\")
         if going_on:
-            found[-1] += f"\n{line}"
+            found[-1] += f" {whole}"
         else:
-            found.append(line)
-        going_on = bare.endswith("\\")
+            found.append(whole)
+        going_on = whole != bare
+    if going_on:
+        raise ValueError("the last of the Dockerfile's lines is not whole")
     return found

@@ -55,7 +55,7 @@ def recall(paths: BottlePaths) -> Asked:
     """Raises BottleError where nobody has asked for claude in this bottle."""
     try:
         found = json.loads((paths.session / "claude.json").read_bytes())
-        notify = _words(found.get("notify", []))
+        notify = _words(found["notify"]) if "notify" in found else ()
         return Asked(_words(found["always"]), _words(found["first"]), found["begun"] is True, notify)
     except FileNotFoundError as error:
         raise BottleError(

@@ -41,7 +41,7 @@ from claude_bottle.manifest.model import (
 from claude_bottle.manifest.problems import KeyPath, Report
 from claude_bottle.policy.hosts import is_public_address, parse_ip
 from claude_bottle.policy.model import Auth, Route
-from claude_bottle.policy.rules import DETECTORS, route_conflicts
+from claude_bottle.policy.rules import DETECTORS, OTHERWISE, route_conflicts, treated_otherwise
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -66,7 +66,7 @@ def bottle() -> Kind[Values]:
                 _frozen(v.env_name(), v.env_value()),
                 "NAME: a literal, ${HOST_NAME} (copied from the host) or ?question (asked on the terminal)",
             ),
-            "egress": Key(_egress(), "where the bottle may go; nowhere else"),
+            "egress": Key(egress(), "where the bottle may go; nowhere else"),
             "ssh": Key(
                 list_of(_ssh(), same=lambda entry: entry.host), "SSH destinations; the keys stay outside"
             ),
@@ -109,7 +109,7 @@ def agent() -> Kind[Values]:
     )
 
 
-def _egress() -> Kind[BottleEgress]:
+def egress() -> Kind[BottleEgress]:
     return record(
         {
             "routes": Key(list_of(_route()), "rules: any of them may allow"),
@@ -273,13 +273,9 @@ def _build_egress(values: Values, path: KeyPath, report: Report) -> BottleEgress
     """Refuses what would silently widen a rule of the same bottle."""
     routes: tuple[Route, ...] = values.get("routes", ())
     allowed: tuple[Route, ...] = values.get("allowlist", ())
-    treated: dict[tuple[str, int], tuple[object, ...]] = {}
     before = len(report.problems)
-    for at, route in enumerate(routes):
-        own = (route.inspect, route.upstream)
-        if any(treated.setdefault((route.host, port), own) != own for port in route.ports):
-            message = "another route of this host and port differs in `inspect` or `upstream`"
-            report.add((*path, "routes", at), message)
+    for at in treated_otherwise(routes):
+        report.add((*path, "routes", at), OTHERWISE)
     named = {route.host for route in routes}
     for at, route in enumerate(allowed):
         if route.host in named:

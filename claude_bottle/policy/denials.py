@@ -31,6 +31,8 @@ _ASK_HOST = (
 _ALONE = "Nobody is asked for more in this bottle: do without it."
 _NEVER = "No approval allows this as it is: change the request, or do without it."
 _LATER = "This may pass: try again in a moment."
+_UNREACHED = ("host-not-allowed", "port-not-allowed")
+_GRANTABLE = (*_UNREACHED, "method-not-allowed", "path-not-allowed", "grant-ended")
 _PASSING = frozenset(
     {
         *("stage-down", "too-many-connections", "head-timeout", "log-failed", "log-unavailable"),
@@ -74,9 +76,9 @@ def proposal(attempt: Attempt, reason: str) -> dict[str, object] | None:
     host, port, method, path = attempt
     if not host or parse_ip(host) is not None:
         return None
-    if reason in ("host-not-allowed", "port-not-allowed") and not method:
+    if reason in _UNREACHED and not method:
         return {"host": host, "ports": [port]}
-    if reason not in ("host-not-allowed", "port-not-allowed", "method-not-allowed", "path-not-allowed"):
+    if reason not in _GRANTABLE:
         return None
     prefix = path.partition("?")[0]
     if method not in METHODS or len(prefix) > MAX_PROPOSED_PATH or path_problem(prefix) is not None:

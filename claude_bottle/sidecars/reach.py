@@ -49,7 +49,7 @@ class Surroundings(NamedTuple):
     listen: Callable[[str], socket.socket]  # raises OSError
     serving: Serving
     changed: Callable[[], None]  # called when something has run out
-    supervised: bool = False  # whether a refusal offers to ask for more
+    supervised: bool = False  # whether there is anybody to ask for more
 
 
 class Reach:
@@ -105,8 +105,8 @@ class Reach:
             record=self._around.record,
             inspected=unix_stage(LISTENER_SOCKET),
             opaque=self._dialler.open,
-            use=self._in_force.use,
             supervised=self._around.supervised,
+            use=self._in_force.use,
         )
         self._gate.serve(listener)
 
@@ -217,8 +217,8 @@ class Reach:
             record=self._around.record,
             chains=self._around.serving.told.chains,
             version=self.live.version,
-            use=self._in_force.use,
             supervised=self._around.supervised,
+            use=self._in_force.use,
         )
 
     def _arm(self) -> None:

@@ -28,7 +28,7 @@ Told = dict[str, object]
 
 
 def result(text: str, data: Told | None = None, *, error: bool = False) -> Told:
-    """The result of a tool. Of one that has data, Claude Code shows its model nothing else: so they say it too."""
+    """Of a result that has data Claude Code shows its model nothing else: so the text is there as well."""
     found: Told = {"content": [{"type": "text", "text": text}], "isError": error}
     return found if data is None else {**found, "structuredContent": {"message": text, **data}}
 

@@ -11,12 +11,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_bottle.manifest.model import Limits
+    from claude_bottle.policy.live import LiveRoute
     from claude_bottle.policy.model import Policy
     from claude_bottle.proc import Result
     from claude_bottle.sidecars.egress.certs import CertAndKey
@@ -89,9 +90,11 @@ class BundlePlan(NamedTuple):
 
     leaves: Mapping[str, CertAndKey]
     credentials: Mapping[str, str]  # by `str(SecretRef)`; they never enter the bottle
+    authority: CertAndKey | None = None  # what signed the leaves, for hosts that are added later
+    grants: tuple[LiveRoute, ...] = ()  # approved in an earlier life of the bottle, and still good
 
     def __repr__(self) -> str:
-        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
+        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials, {len(self.grants)} grants>"
 
 
 class EnvoyFiles(NamedTuple):
@@ -208,6 +211,13 @@ class Bottle(ABC):
     @abstractmethod
     def probe(self, questions: bytes, timeout: float) -> Result:
         """Runs the probe (see `backend.probe`) inside."""
+
+    @abstractmethod
+    def control(self, request: Mapping[str, object], timeout: float = 5.0) -> dict[str, Any]:
+        """What the bottle's sidecars answer to one question or change; see `sidecars.control`.
+
+        Raises BottleError where they do not answer in time. Then a change may have happened or not.
+        """
 
     @abstractmethod
     def keep(self) -> None:

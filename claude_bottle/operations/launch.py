@@ -185,7 +185,7 @@ def _bundle(prepared: Prepared, credentials: dict[str, str]) -> tuple[BundlePlan
     leaves: dict[str, CertAndKey] = make_leaves(authority, hosts)
     merged = prepared.authorities.read_bytes().rstrip() + b"\n" + authority.cert_pem.encode()
     _authorities(prepared).write_bytes(merged)  # in place: a bottle may be shown this file already
-    return BundlePlan(leaves, credentials), authority.cert_pem
+    return BundlePlan(leaves, credentials, authority), authority.cert_pem
 
 
 def _authorities(prepared: Prepared) -> Path:

@@ -72,6 +72,20 @@ def used(policy: LivePolicy, route: Route, now: float) -> LivePolicy:
     return policy._replace(routes=(*policy.routes[:at], item._replace(bounds=left), *policy.routes[at + 1 :]))
 
 
+def counted_as(new: LivePolicy, old: LivePolicy) -> LivePolicy:
+    """`new`, in which no grant of `old` has more uses left than there: some may have been taken meanwhile."""
+    left = {(item.grant, item.route): item.bounds.uses for item in old.routes}
+    return new._replace(
+        routes=tuple(_at_most(item, left.get((item.grant, item.route))) for item in new.routes)
+    )
+
+
+def _at_most(item: LiveRoute, uses: int | None) -> LiveRoute:
+    if uses is None or item.bounds.uses is None or item.bounds.uses <= uses:
+        return item
+    return item._replace(bounds=item.bounds._replace(uses=uses))
+
+
 def next_end(policy: LivePolicy) -> float | None:
     """When the first grant runs out by time."""
     return min((item.bounds.until for item in policy.routes if item.bounds.until is not None), default=None)

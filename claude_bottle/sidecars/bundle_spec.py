@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from claude_bottle.policy.live import LivePolicy, LiveRoute, live_from_json, live_to_json
 from claude_bottle.policy.model import Policy
+from claude_bottle.policy.proposals import Queue
+from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
 from claude_bottle.policy.snapshot import policy_from_json, policy_to_json
 from claude_bottle.sidecars.egress.certs import CertAndKey
 
@@ -26,9 +29,15 @@ class BundleSpec(NamedTuple):
     authorities: str  # what upstream servers are checked by, as Envoy sees the path
     decisions: str
     services: str  # where the bundle says which services are up
+    authority: CertAndKey | None = None  # the bottle's own, so that it can sign for hosts that are added
+    grants: tuple[LiveRoute, ...] = ()  # approved in an earlier life, and still good
+    control: str = ""  # where the operator's process finds the bundle; see `control`. Empty: nowhere
+    control_uid: int = 0  # who that is, as the bundle's own kernel numbers users
+    proposals: str = ""  # where the queue is kept
+    queue: Queue = Queue()
 
     def __repr__(self) -> str:
-        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials>"
+        return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials, {len(self.grants)} grants>"
 
 
 def spec_to_json(spec: BundleSpec) -> dict[str, object]:
@@ -41,6 +50,12 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "authorities": spec.authorities,
         "decisions": spec.decisions,
         "services": spec.services,
+        "authority": spec.authority and [spec.authority.cert_pem, spec.authority.key_pem],
+        "grants": live_to_json(LivePolicy(spec.grants)),
+        "control": spec.control,
+        "control_uid": spec.control_uid,
+        "proposals": spec.proposals,
+        "queue": queue_to_json(spec.queue),
     }
 
 
@@ -55,4 +70,10 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         authorities=obj["authorities"],
         decisions=obj["decisions"],
         services=obj["services"],
+        authority=obj["authority"] and CertAndKey(*obj["authority"]),
+        grants=live_from_json(obj["grants"]).routes,
+        control=obj["control"],
+        control_uid=obj["control_uid"],
+        proposals=obj["proposals"],
+        queue=queue_from_json(obj["queue"]),
     )

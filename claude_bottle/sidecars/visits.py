@@ -77,9 +77,12 @@ class Visits:
         visit.route = decision.route
         return decision.route
 
-    def set_policy(self, decide: Decide, version: int) -> int:
-        """Judge by `decide` from now on; the number of connections that this closes."""
-        doomed = [visit for visit in self._open if not _stands(visit, decide)]
+    def set_policy(self, decide: Decide, version: int, standing: Decide | None = None) -> int:
+        """Judge by `decide` from now on; the number of connections that this closes.
+
+        `standing`, if given, says which connections may stay that are there already.
+        """
+        doomed = [visit for visit in self._open if not _stands(visit, standing or decide)]
         self._decide, self._version = decide, version
         for visit in doomed:
             visit.closing = POLICY_CHANGED

@@ -100,6 +100,11 @@ class BottlePaths(NamedTuple):
         return self.logs / "decisions.jsonl"
 
     @property
+    def proposals(self) -> Path:
+        """What the agent has asked for, and the answers."""
+        return self.logs / "proposals.json"
+
+    @property
     def handover(self) -> Path:
         return self.root / "handover"
 

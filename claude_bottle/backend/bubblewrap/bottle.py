@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.bubblewrap.argv import enter_argv
@@ -18,6 +18,8 @@ from claude_bottle.proc import Command, Result, Runner
 from claude_bottle.state.paths import BottlePaths
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
 
 _STOP_SECONDS = 10.0
@@ -53,6 +55,11 @@ class BubblewrapBottle(Bottle):
         if self._keeper is None:
             raise BottleError("a bottle is proved by the process that launches it")
         return self._keeper.probe(questions, timeout)
+
+    def control(self, request: Mapping[str, object], timeout: float = 5.0) -> dict[str, Any]:
+        from claude_bottle.backend.bubblewrap.control import ask_keeper
+
+        return ask_keeper(self._run, request, timeout)
 
     def keep(self) -> None:
         if self._keeper is not None:

@@ -15,12 +15,13 @@ from claude_bottle.backend.bubblewrap.argv import bwrap_arguments
 from claude_bottle.backend.bubblewrap.early import envoy_argv
 from claude_bottle.backend.bubblewrap.host import explain_failure
 from claude_bottle.backend.bubblewrap.keeper_process import KeeperProcess
-from claude_bottle.backend.bubblewrap.lock import ENTRY, lock_holder
+from claude_bottle.backend.bubblewrap.lock import CONTROL, ENTRY, lock_holder
 from claude_bottle.backend.bubblewrap.plan import ENVOY_AUTHORITIES, BubblewrapPlan
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BackendMissingError, BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
+from claude_bottle.sidecars.proposed import read_queue
 from claude_bottle.sidecars.services import SERVICES_FILE
 from claude_bottle.state.trees import give_trees, remove_trees
 
@@ -157,6 +158,12 @@ def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) ->
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),
         services=str(plan.request.paths.run / SERVICES_FILE),
+        authority=bundle.authority,
+        grants=bundle.grants,
+        control=f"../{CONTROL}",  # from where the bundle works; Envoy is shown no folder above its own
+        control_uid=os.geteuid(),
+        proposals=str(plan.request.paths.proposals),
+        queue=read_queue(str(plan.request.paths.proposals)),
     )
     return spec_to_json(spec)
 

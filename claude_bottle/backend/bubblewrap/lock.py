@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 
-LOCK, ENTRY = "lock", "entry"
+LOCK, ENTRY, CONTROL = "lock", "entry", "control"
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: fcntl_locking(2)
 
 

@@ -19,6 +19,7 @@ LABEL = "io.claude-bottle"
 LIFE_PORT = 9098
 OPT = "/opt/claude-bottle"
 USER = "node"  # the bottle's programs
+OPERATOR = "0:0"  # in the sidecars' container: nothing that runs there for long is this user
 KEEPER = "900:900"  # owns what the agent may read and not write; runs the first process
 BUNDLE_FOLDER, BUNDLE_LOG = "/var/lib/claude-bottle/run", "/var/lib/claude-bottle/log"
 FILTER = f"{OPT}/filter.bpf"  # the engine's own goes by name, and passes over names that it does not know
@@ -43,6 +44,11 @@ class Names(NamedTuple):
     @property
     def sidecars(self) -> str:
         return f"claude-bottle-sidecars-{self.slug}"
+
+    @property
+    def control(self) -> str:
+        """Where the operator's process finds the bundle, in the network of the sidecars' container."""
+        return f"claude-bottle-{self.home_id}-{self.slug}"
 
     @property
     def volume(self) -> str:
@@ -225,6 +231,11 @@ def inside(
 def probe() -> list[str]:
     """What runs the probe (see `backend.probe`) in the bottle, as any program of the agent would be run."""
     return inside(_python("backend.probe"), (), tty=False, directory="/")
+
+
+def control(names: Names) -> list[str]:
+    """What carries a question to the bundle, in the sidecars' container."""
+    return _python("sidecars.control_client", names.control)
 
 
 def _python(module: str, *arguments: str) -> list[str]:

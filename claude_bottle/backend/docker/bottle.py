@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_bottle.backend.base import WORKSPACE, Bottle
 from claude_bottle.backend.docker.bodies import Names, inside, probe
@@ -13,6 +13,8 @@ from claude_bottle.backend.python import PACKAGE_ROOT, python_argv
 from claude_bottle.proc import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from claude_bottle.backend.docker.api import Engine
     from claude_bottle.backend.docker.enter import Entry
     from claude_bottle.backend.docker.launch import Launching
@@ -66,6 +68,12 @@ class DockerBottle(Bottle):
             entry.sock.setblocking(False)
             done = collect(entry.sock, entry.unwrap, entry.unwrap(b""), stdin, timeout, limit)
             return done._replace(stderr=done.stderr + entry.words)
+
+    def control(self, request: Mapping[str, object], timeout: float = 5.0) -> dict[str, Any]:
+        """By a program that the engine starts as root beside the bundle: nobody else there is root."""
+        from claude_bottle.backend.docker.control import ask_bundle
+
+        return ask_bundle(self._engine, self._names, request, timeout)
 
     def keep(self) -> None:
         if self._launching is not None:

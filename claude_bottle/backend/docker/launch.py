@@ -35,6 +35,7 @@ from claude_bottle.backend.seccomp import container_profile
 from claude_bottle.backend.sessions import FOLDER
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
+from claude_bottle.sidecars.proposed import read_queue
 from claude_bottle.sidecars.services import SERVICES_FILE
 from claude_bottle.state.trees import remove_trees
 
@@ -86,6 +87,12 @@ class Launching:
             authorities=f"{BUNDLE_FOLDER}/{_PLACE}",
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
             services=f"{BUNDLE_FOLDER}/{SERVICES_FILE}",
+            authority=made.authority,
+            grants=made.grants,
+            control=f"@{plan.names.control}",
+            control_uid=0,
+            proposals=f"{BUNDLE_LOG}/{plan.request.paths.proposals.name}",
+            queue=read_queue(str(plan.request.paths.proposals)),
         )
         wall = plan.request.limits.wall_time
         sidecars.send(

@@ -53,6 +53,7 @@ class Judge(NamedTuple):
     record: Callable[[Event], None]
     chains: tuple[Chain, ...]
     version: int
+    use: Callable[[Route], None] = lambda route: None  # counts a request; LookupError where none is left
 
     def answer(self, request: AuthzRequest) -> bytes:
         """The bytes for Envoy, after the decision has been recorded."""
@@ -67,6 +68,8 @@ class Judge(NamedTuple):
                 decision = _refusal(
                     "credential-unavailable", "The credential for this route could not be read on the host."
                 )
+        if decision.allowed:
+            decision = self._counted(decision)
         try:
             self.record(self._event(request, decision, failure))
         except OSError:
@@ -90,6 +93,15 @@ class Judge(NamedTuple):
         route = decision.route
         if route is None or not route.inspect or route.upstream != outlet.target.upstream:
             return _refusal("rule-changed", "The rule that allows this now leads elsewhere.")
+        return decision
+
+    def _counted(self, decision: Decision) -> Decision:
+        """A use is gone even where the answer cannot be given then: the count is never too high."""
+        try:
+            assert decision.route is not None
+            self.use(decision.route)
+        except LookupError:
+            return _refusal("grant-ended", "The last use of this grant was taken.")
         return decision
 
     def _allow(self, route: Route | None) -> bytes:

@@ -12,9 +12,10 @@ An `upstream` gets its own name and port as Host; any other target keeps the Hos
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.egress.envoy_clusters import (
@@ -28,7 +29,7 @@ from claude_bottle.sidecars.egress.envoy_clusters import (
     upstream_authority,
     upstream_clusters,
 )
-from claude_bottle.sidecars.egress.outlets import Chain, Outlet, inspected_chains, inspected_outlets
+from claude_bottle.sidecars.egress.outlets import Chain, Outlet, inspected_chains, outlets_of
 
 if TYPE_CHECKING:
     from claude_bottle.policy.model import Policy, Route
@@ -39,6 +40,8 @@ AUTHZ_SOCKET = "authz.sock"
 CLUSTERS_FILE, LISTENERS_FILE = "clusters.json", "listeners.json"  # replaced by renaming, which Envoy watches
 ACCESS_LOG = "envoy-access.log"
 PROBE_PATH = "/.claude-bottle/probe"
+MARK_HEADER, EARLY = "x-claude-bottle-ways", "early-"
+ALWAYS_INJECTED = ("authorization", "x-api-key")  # whatever the first policy says: see `Ways`
 SNI_HEADER = "x-claude-bottle-sni"
 REMOVE_HEADER = "x-envoy-auth-headers-to-remove"
 
@@ -142,15 +145,33 @@ def envoy_bootstrap() -> Json:
     }
 
 
-def envoy_clusters(policy: Policy, ca_bundle: str) -> Json:
+class Ways(NamedTuple):
+    """All that the two files depend on. A chain that stays as it was keeps its connections."""
+
+    chains: tuple[Chain, ...] = ()
+    leaves: Mapping[str, CertAndKey] = {}  # for the host of each chain
+    injected: tuple[str, ...] = ALWAYS_INJECTED  # part of every chain, so it is never made smaller
+
+    def mark(self, host: str) -> str:
+        """A word for all that Envoy is told of a host; who asks for the probe's path hears it."""
+        chain = next(chain for chain in self.chains if chain.host == host)
+        told = repr((chain, self.leaves[host].cert_pem, self.injected))
+        return f"{zlib.crc32(told.encode()):08x}"
+
+
+def envoy_ways(policy: Policy, leaves: Mapping[str, CertAndKey], known: Iterable[Outlet] = ()) -> Ways:
+    """For a policy alone. Raises BottleError."""
+    return Ways(inspected_chains(policy, known), leaves, injected_headers(policy.routes))
+
+
+def envoy_clusters(ways: Ways, ca_bundle: str) -> Json:
     """The file of clusters: one way to the dialler for each outlet."""
-    return _resources("cluster.v3.Cluster", upstream_clusters(inspected_outlets(policy), ca_bundle))
+    return _resources("cluster.v3.Cluster", upstream_clusters(outlets_of(ways.chains), ca_bundle))
 
 
-def envoy_listeners(policy: Policy, leaves: Mapping[str, CertAndKey]) -> Json:
-    """The file of listeners. `leaves` has a certificate for the host of every inspected route."""
-    injected = injected_headers(policy.routes)
-    chains = [_filter_chain(chain, leaves[chain.host], injected) for chain in inspected_chains(policy)]
+def envoy_listeners(ways: Ways, early: Collection[str] = ()) -> Json:
+    """The file of listeners. The mark of the hosts in `early` says that they are not to be relied on yet."""
+    chains = [_filter_chain(chain, ways, EARLY if chain.host in early else "") for chain in ways.chains]
     return _resources("listener.v3.Listener", [_listener(chains)] if chains else [])
 
 
@@ -160,8 +181,9 @@ def _resources(message: str, items: list[Json]) -> Json:
 
 
 def injected_headers(routes: Iterable[Route]) -> tuple[str, ...]:
-    """The names, in lower case, of all headers that carry a credential outward."""
-    return tuple(sorted({auth_header(route.auth.scheme) for route in routes if route.auth is not None}))
+    """The names, in lower case, of all headers that may carry a credential outward."""
+    own = {auth_header(route.auth.scheme) for route in routes if route.auth is not None}
+    return tuple(sorted(own.union(ALWAYS_INJECTED)))
 
 
 def auth_header(scheme: str) -> str:
@@ -187,7 +209,8 @@ def _listener(filter_chains: list[Json]) -> Json:
     }
 
 
-def _filter_chain(chain: Chain, leaf: CertAndKey, injected: tuple[str, ...]) -> Json:
+def _filter_chain(chain: Chain, ways: Ways, early: str) -> Json:
+    leaf = ways.leaves[chain.host]
     tls = typed(
         "transport_sockets.tls.v3.DownstreamTlsContext",
         common_tls_context={
@@ -210,13 +233,13 @@ def _filter_chain(chain: Chain, leaf: CertAndKey, injected: tuple[str, ...]) -> 
         "filters": [
             {
                 "name": "envoy.filters.network.http_connection_manager",
-                "typed_config": _http_manager(chain, injected),
+                "typed_config": _http_manager(chain, ways.injected, early + ways.mark(chain.host)),
             }
         ],
     }
 
 
-def _http_manager(chain: Chain, injected: tuple[str, ...]) -> Json:
+def _http_manager(chain: Chain, injected: tuple[str, ...], mark: str) -> Json:
     return typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="in",
@@ -251,12 +274,15 @@ def _http_manager(chain: Chain, injected: tuple[str, ...]) -> Json:
             # Envoy may read the listeners before the clusters; a request that comes in between is a 503.
             "validate_clusters": False,
             "request_headers_to_remove": list(_NEVER_UPSTREAM),
-            "virtual_hosts": [*(_virtual_host(chain, outlet) for outlet in chain.outlets), _misdirected()],
+            "virtual_hosts": [
+                *(_virtual_host(chain, outlet, mark) for outlet in chain.outlets),
+                _misdirected(),
+            ],
         },
     )
 
 
-def _virtual_host(chain: Chain, outlet: Outlet) -> Json:
+def _virtual_host(chain: Chain, outlet: Outlet, mark: str) -> Json:
     target = outlet.target
     domains = [f"{chain.host}:{target.port}"]
     if target.port == 443:
@@ -269,6 +295,7 @@ def _virtual_host(chain: Chain, outlet: Outlet) -> Json:
     probe = {
         "match": {"path": PROBE_PATH},
         "direct_response": {"status": 204},
+        "response_headers_to_add": [{"header": {"key": MARK_HEADER, "value": mark}}],
         "typed_per_filter_config": {
             "envoy.filters.http.ext_authz": typed("filters.http.ext_authz.v3.ExtAuthzPerRoute", disabled=True)
         },
@@ -318,8 +345,7 @@ def _authz_filter(injected: tuple[str, ...]) -> Json:
             http_service={
                 "server_uri": {"uri": "http://authz", "cluster": "authz", "timeout": AUTHZ_TIMEOUT},
                 "authorization_response": {
-                    # An empty list is no configuration to Envoy; without the key no header is taken over.
-                    **({"allowed_upstream_headers": _exactly(*injected)} if injected else {}),
+                    "allowed_upstream_headers": _exactly(*injected),
                     "allowed_client_headers": _exactly("content-type"),
                 },
             },

@@ -19,6 +19,7 @@ INTERNET = "internet"
 UPSTREAM_IDLE = "30s"  # below what servers keep, so that a request seldom meets a closing connection
 CONNECT_TIMEOUT = "30s"
 BUFFER_BYTES = 256 * 1024
+ROOM = 64  # outlets
 
 
 def upstream_clusters(outlets: Iterable[Outlet], ca_bundle: str) -> list[Json]:
@@ -34,15 +35,17 @@ def upstream_clusters(outlets: Iterable[Outlet], ca_bundle: str) -> list[Json]:
             internet.append(outlet)
         else:
             own.append(_upstream_cluster(outlet, upstream, ca_bundle))
-    return [*([_internet_cluster(internet, ca_bundle)] if internet else []), *own]
+    return [_internet_cluster(max((outlet.number for outlet in internet), default=0), ca_bundle), *own]
 
 
-def _internet_cluster(outlets: list[Outlet], ca_bundle: str) -> Json:
+def _internet_cluster(highest: int, ca_bundle: str) -> Json:
     """SNI, and the name that the certificate must bear, come from the judged Host, which equals the SNI.
 
-    The route picks the socket; without a match there is no fallback to another one.
+    The route picks the socket; without a match there is no fallback to another one. There is room for
+    outlets that are to come, so that a new host leaves the cluster, and the connections in it, as they are.
     """
-    endpoints = [{**endpoint(outlet.socket), "metadata": outlet_metadata(outlet)} for outlet in outlets]
+    names = [f"up-{number}" for number in range((highest // ROOM + 1) * ROOM)]
+    endpoints = [{**endpoint(f"{name}.sock"), "metadata": _metadata(name)} for name in names]
     made = cluster(INTERNET, endpoints, auto_sni=True, auto_san_validation=True)
     made["lb_subset_config"] = {
         "fallback_policy": "NO_FALLBACK",
@@ -97,7 +100,11 @@ def endpoint(socket: str) -> Json:
 
 
 def outlet_metadata(outlet: Outlet) -> Json:
-    return {"filter_metadata": {"envoy.lb": {"outlet": outlet.name}}}
+    return _metadata(outlet.name)
+
+
+def _metadata(name: str) -> Json:
+    return {"filter_metadata": {"envoy.lb": {"outlet": name}}}
 
 
 def upstream_authority(upstream: Upstream) -> str:

@@ -14,6 +14,7 @@ Rules, in the order in which a connection meets them:
 - After 200 the tunnel begins with a whole TLS hello within `hello_seconds`. Its server name is the
   CONNECT host, letter for letter; for an address it is absent. On an opaque rule it hides no second
   name (ECH): nobody behind the gate could check that one. Else a TLS alert, where there is TLS.
+- A tunnel on an opaque rule takes one use of a grant that has a number of them.
 - The decision is recorded; if that fails the connection ends. Then bytes flow both ways until both
   sides end, nothing moves for the idle limit, or a new policy takes the rule away; and the end is
   recorded with what passed.
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ _ALERTS: Mapping[str, bytes] = {
     "sni-missing": ALERT_UNRECOGNIZED_NAME,
     "sni-mismatch": ALERT_UNRECOGNIZED_NAME,
     "ech-refused": ALERT_ACCESS_DENIED,
+    "grant-ended": ALERT_ACCESS_DENIED,
     "hello-malformed": ALERT_ACCESS_DENIED,
     "hello-too-large": ALERT_ACCESS_DENIED,
 }
@@ -84,8 +86,11 @@ class Gate:
         inspected: Stage,
         opaque: Stage,
         limits: Limits = _LIMITS,
+        use: Callable[[Route], None] = lambda route: None,
     ) -> None:
+        """`use` counts a tunnel on an opaque rule; it raises LookupError where none is left."""
         self._visits = Visits("egress", decide, version, record)
+        self._use = use
         self._inspected = inspected
         self._opaque = opaque
         self._limits = limits
@@ -97,9 +102,12 @@ class Gate:
         limit = self._limits.connections
         self._acceptors.append(Acceptor(listener, self._serve, self._turn_away, limit))
 
-    def set_policy(self, decide: Decide, version: int) -> int:
-        """Judge by a new policy from now on; the number of connections that this closes."""
-        return self._visits.set_policy(decide, version)
+    def set_policy(self, decide: Decide, version: int, standing: Decide | None = None) -> int:
+        """Judge by a new policy from now on; the number of connections that this closes.
+
+        `standing`, if given, says which connections may stay that are there already.
+        """
+        return self._visits.set_policy(decide, version, standing)
 
     async def close(self) -> None:
         """Stop listening and close every tunnel."""
@@ -139,8 +147,17 @@ class Gate:
             hello, first = await read_hello(client, rest, self._limits.hello_seconds)
             visit.sni = hello.sni
             check_hello(request, route, hello)
+            self._count(route)
             self._visits.allow(visit)
             await self._relay(visit, client, dialled.sock, first)
+
+    def _count(self, route: Route) -> None:
+        if route.inspect:
+            return  # its requests are counted
+        try:
+            self._use(route)
+        except LookupError:
+            raise HelloError("grant-ended", "the last use of this grant was taken meanwhile") from None
 
     async def _read_head(self, client: socket.socket) -> tuple[ConnectRequest, bytes] | None:
         """None if the client leaves without a word."""

@@ -3,11 +3,14 @@
 A `Chain` is one TLS server name that Envoy answers for. An `Outlet` is one upstream socket, which the
 dialler serves. Envoy picks a chain by SNI and an outlet by the port in Host; the authorization server
 computes the same pair with `find_chain` and `Chain.outlet`.
-Invariant: each (host, port) has one outlet, so where a request goes to never depends on its path.
+Invariant: each (host, port) has one outlet, so where a request goes to never depends on its path. A number
+that was given to a target is never another's: what Envoy still holds of an older policy leads where it led.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import count
 from typing import NamedTuple
 
 from claude_bottle.errors import BottleError
@@ -41,26 +44,33 @@ class Chain(NamedTuple):
         return next((outlet for outlet in self.outlets if outlet.target.port == port), None)
 
 
-def inspected_outlets(policy: Policy) -> tuple[Outlet, ...]:
-    """One outlet for each host and port that an inspected route names, in the order of the policy."""
+def inspected_outlets(policy: Policy, known: Iterable[Outlet] = ()) -> tuple[Outlet, ...]:
+    """One outlet for each host and port that an inspected route names, in the order of the policy.
+
+    `known` are all that this bottle has ever had. Raises BottleError.
+    """
     targets: dict[tuple[str, int], Target] = {}
     for route in policy.routes:
         if not route.inspect:
             continue
         _require_name(route)
         for port in route.ports:
-            known = targets.setdefault((route.host, port), Target(route.host, port, route.upstream))
-            if known.upstream != route.upstream:
+            target = targets.setdefault((route.host, port), Target(route.host, port, route.upstream))
+            if target.upstream != route.upstream:
                 raise BottleError(
                     f"{route.origin or 'egress'}: {route.host}:{port} has two different upstreams",
                     "give all routes of one host and port the same `upstream`",
                 )
-    return tuple(Outlet(number, target) for number, target in enumerate(targets.values()))
+    numbers = {outlet.target: outlet.number for outlet in known}
+    fresh = count(max(numbers.values(), default=-1) + 1)
+    return tuple(
+        Outlet(numbers[target] if target in numbers else next(fresh), target) for target in targets.values()
+    )
 
 
-def inspected_chains(policy: Policy) -> tuple[Chain, ...]:
+def inspected_chains(policy: Policy, known: Iterable[Outlet] = ()) -> tuple[Chain, ...]:
     """One chain for each inspected host, with the ports of every wildcard that covers it as well."""
-    outlets = inspected_outlets(policy)
+    outlets = inspected_outlets(policy, known)
     hosts = dict.fromkeys(outlet.target.host for outlet in outlets)
     return tuple(Chain(host, _outlets_of(host, outlets)) for host in hosts)
 
@@ -69,6 +79,12 @@ def find_chain(chains: tuple[Chain, ...], server_name: str) -> Chain | None:
     """The chain that Envoy takes for an SNI: the exact name, else the longest suffix."""
     matching = [chain for chain in chains if matches(chain.host, server_name)]
     return min(matching, key=lambda chain: specificity(chain.host), default=None)
+
+
+def outlets_of(chains: Iterable[Chain]) -> tuple[Outlet, ...]:
+    """All that these chains lead to, each once."""
+    found = {outlet.number: outlet for chain in chains for outlet in chain.outlets}
+    return tuple(found.values())
 
 
 def _outlets_of(host: str, outlets: tuple[Outlet, ...]) -> tuple[Outlet, ...]:

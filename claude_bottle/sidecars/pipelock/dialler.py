@@ -116,6 +116,11 @@ class Dialler:
         """Judge by a new policy from now on; the number of Envoy's connections that this closes."""
         return self._visits.set_policy(decide, version)
 
+    async def stop(self, acceptor: Acceptor) -> None:
+        """Serve that socket no more."""
+        self._acceptors.remove(acceptor)
+        await acceptor.close()
+
     async def close(self) -> None:
         """Stop listening and close the connections of Envoy's sockets."""
         for acceptor in self._acceptors:

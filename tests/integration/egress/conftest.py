@@ -31,6 +31,7 @@ from claude_bottle.sidecars.egress.envoy import (
     envoy_bootstrap,
     envoy_clusters,
     envoy_listeners,
+    envoy_ways,
 )
 from claude_bottle.sidecars.egress.outlets import inspected_chains, inspected_outlets
 
@@ -354,10 +355,10 @@ def running_envoy(envoy_binary: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("envoy")
     internet, bundle, listeners = _start_internet(folder)
     ca = make_ca("bottle")
-    leaves = make_leaves(ca, [chain.host for chain in inspected_chains(POLICY)])
+    ways = envoy_ways(POLICY, make_leaves(ca, [chain.host for chain in inspected_chains(POLICY)]))
     (folder / "envoy.json").write_text(json.dumps(envoy_bootstrap()))
-    (folder / CLUSTERS_FILE).write_text(json.dumps(envoy_clusters(POLICY, bundle)))
-    (folder / LISTENERS_FILE).write_text(json.dumps(envoy_listeners(POLICY, leaves)))
+    (folder / CLUSTERS_FILE).write_text(json.dumps(envoy_clusters(ways, bundle)))
+    (folder / LISTENERS_FILE).write_text(json.dumps(envoy_listeners(ways)))
     authz = Authz(str(folder / "authz.sock"))
     with (folder / "envoy.err").open("wb") as errors:
         argv = envoy_argv(str(envoy_binary), "envoy.json")

@@ -17,6 +17,7 @@ from claude_bottle.sidecars.egress.envoy import (
     envoy_argv,
     envoy_bootstrap,
     envoy_listeners,
+    envoy_ways,
 )
 from claude_bottle.sidecars.egress.outlets import inspected_chains
 
@@ -33,7 +34,7 @@ def test_listeners_that_are_read_before_the_clusters_are_served(envoy_binary: Pa
     (tmp_path / "envoy.json").write_text(json.dumps(envoy_bootstrap()))
     (tmp_path / CLUSTERS_FILE).write_text('{"resources": []}')
     leaves = make_leaves(ca, [chain.host for chain in inspected_chains(POLICY)])
-    (tmp_path / LISTENERS_FILE).write_text(json.dumps(envoy_listeners(POLICY, leaves)))
+    (tmp_path / LISTENERS_FILE).write_text(json.dumps(envoy_listeners(envoy_ways(POLICY, leaves))))
     argv = envoy_argv(str(envoy_binary), "envoy.json")
     with subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
         try:

@@ -23,9 +23,11 @@ from claude_bottle.sidecars.egress.envoy import (
     envoy_bootstrap,
     envoy_clusters,
     envoy_listeners,
+    envoy_ways,
     find_envoy,
     injected_headers,
 )
+from claude_bottle.sidecars.egress.envoy_clusters import INTERNET, ROOM
 from claude_bottle.sidecars.egress.outlets import Chain, find_chain, inspected_chains, inspected_outlets
 
 GOLDEN = Path(__file__).parent / "golden" / "envoy-two-routes.json"
@@ -47,8 +49,9 @@ def config_with(policy: Policy, leaves: Mapping[str, CertAndKey], ca_bundle: str
     """The bootstrap with what the files add to it, as one static configuration, which Envoy can validate."""
     config = envoy_bootstrap()
     static = config["static_resources"]
-    static["clusters"] += plain(envoy_clusters(policy, ca_bundle))
-    static["listeners"] = plain(envoy_listeners(policy, leaves))
+    ways = envoy_ways(policy, leaves)
+    static["clusters"] += plain(envoy_clusters(ways, ca_bundle))
+    static["listeners"] = plain(envoy_listeners(ways))
     return config
 
 
@@ -101,9 +104,7 @@ def test_envoy_knows_unix_sockets_of_its_own_folder_only() -> None:
     assert set(re.findall(r'"pipe": {"path": "([^"]*)"', text)) == {
         "envoy.sock",
         "authz.sock",
-        "up-0.sock",
-        "up-1.sock",
-        "up-2.sock",
+        *(f"up-{number}.sock" for number in range(ROOM)),
     }
 
 
@@ -133,7 +134,7 @@ def test_every_request_but_the_probe_is_judged() -> None:
 def test_no_inspected_route_means_no_listener() -> None:
     config = config_of(Policy((Route("opaque.example.org", inspect=False),)))
     assert config["static_resources"]["listeners"] == []
-    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["authz"]
+    assert [cluster["name"] for cluster in config["static_resources"]["clusters"]] == ["authz", INTERNET]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""The proposals of a running bottle: the queue, and its file.
+
+Invariant: what is in the queue is in the file first, as a whole, so a bottle that is resumed knows what was
+asked and answered. The file is no secret, and whoever reads it takes it for an agent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from claude_bottle.policy.proposals import Answer, Asked, Proposal, Queue, answer, ask, tell
+from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
+from claude_bottle.policy.snapshot import PolicyFormatError
+
+_MAX_BYTES = 16 << 20
+
+
+class Proposed:
+    """`path` is empty where nothing is kept."""
+
+    def __init__(self, queue: Queue, path: str, now: Callable[[], float]) -> None:
+        self.queue = queue
+        self._path = path
+        self._now = now
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def ask(self, asked: Asked) -> Proposal:
+        """Raises TooManyError, OSError."""
+        queue, made = ask(self.queue, asked, self._now())
+        self.put(queue)
+        return made
+
+    def tell(self, ident: str) -> None:
+        """The agent has been given the answer. Raises LookupError, OSError."""
+        self.put(tell(self.queue, ident))
+
+    def with_answers(self, answers: Iterable[tuple[str, Answer]]) -> Queue:
+        """Nothing is changed yet. Raises LookupError, AnsweredError."""
+        queue = self.queue
+        for ident, said in answers:
+            queue = answer(queue, ident, said)
+        return queue
+
+    def put(self, queue: Queue) -> None:
+        """Raises OSError; then the old queue stays."""
+        if queue == self.queue:
+            return
+        if self._path:
+            _replace(self._path, json.dumps(queue_to_json(queue)).encode())
+        self.queue = queue
+        self.wake()
+
+    def wake(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def changed(self) -> None:
+        """Waits for the next change of the queue."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+
+def read_queue(path: str) -> Queue:
+    """What an earlier run of the bottle has left; empty where that is nothing, or of no use."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
+                return Queue()
+            return queue_from_json(json.loads(file.read(_MAX_BYTES)))
+    except (OSError, ValueError, RecursionError, PolicyFormatError):
+        return Queue()
+
+
+def _replace(path: str, content: bytes) -> None:
+    temporary = f"{path}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    with open(descriptor, "wb") as file:
+        file.write(content)
+    os.rename(temporary, path)

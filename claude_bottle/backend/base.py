@@ -34,6 +34,7 @@ SESSION_DATA = (  # what Claude Code keeps of its conversations, below its folde
     *("file-history", "paste-cache", "image-cache", "uploads", "agent-memory"),
 )
 GATE_PORT = 9099
+SUPERVISE_PORT = 9100  # where its agent may propose changes; else nothing listens there
 _ENDING_SECONDS = 10.0
 
 Progress = Callable[[str, float], None]  # a step's name and its milliseconds
@@ -149,6 +150,7 @@ class ActiveAgent(NamedTuple):
     started_at: float
     services: tuple[str, ...]
     warning: str = ""
+    down: tuple[str, ...] = ()  # of this bottle's own services, as its sidecars say it
 
 
 class SessionFile(NamedTuple):

@@ -30,6 +30,7 @@ from claude_bottle.operations.credentials import claude_credential, find_claude
 from claude_bottle.operations.repository import git, observe_repository
 from claude_bottle.policy.additions import Additions
 from claude_bottle.policy.model import Policy, Route
+from claude_bottle.sidecars.services import SERVICES, SUPERVISE
 from claude_bottle.state import additions, store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
@@ -58,7 +59,7 @@ class Prepared(NamedTuple):
 
     @property
     def claude_arguments(self) -> list[str]:
-        return claude.arguments(self.agent.prompt, self.agent.model)
+        return claude.arguments(self.agent.prompt, self.agent.model, supervised=bool(self.bottle.supervise))
 
 
 def resolve_agent(loaded: LoadedManifest, name: str) -> tuple[Agent, Bottle]:
@@ -243,7 +244,7 @@ def _request(
         environment=(*own, *literal),
         limits=bottle.limits,
         policy=Policy(purpose.routes),
-        services=("egress", "firewall"),
+        services=(*SERVICES, *([SUPERVISE] if bottle.supervise else [])),
         supervised=bottle.supervise.allowed,
         patience=bottle.supervise.patience,
         image=bottle.image,

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from claude_bottle.policy.proposals_json import PACKAGE
+
 MAX_LINES = 16_000  # characters in all
 MAX_PACKAGES = 500
-PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]{0,199}(?:=[A-Za-z0-9.+:~-]{1,100})?")
 _INSTRUCTION = re.compile(r"\s*([A-Za-z]+)(\s.*)?", re.DOTALL)
 
 

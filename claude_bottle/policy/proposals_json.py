@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from claude_bottle.policy.additions import PACKAGE
 from claude_bottle.policy.live import Bounds
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import (
@@ -30,6 +29,7 @@ from claude_bottle.policy.snapshot import PolicyFormatError, route_from_json, ro
 
 _IDENT = re.compile(r"p-[0-9a-f]{10}")
 _WORD = re.compile(r"[A-Za-z0-9-]{0,64}")
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]{0,199}(?:=[A-Za-z0-9.+:~-]{1,100})?")
 _LATEST = 1e12  # seconds
 
 

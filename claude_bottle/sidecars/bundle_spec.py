@@ -37,6 +37,7 @@ class BundleSpec(NamedTuple):
     control_uid: int = 0  # who that is, as the bundle's own kernel numbers users
     proposals: str = ""  # where the queue is kept
     queue: Queue = Queue()
+    supervise: int | None = None  # the port at which its agent may propose changes, where it may
 
     def __repr__(self) -> str:
         return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials, {len(self.grants)} grants>"
@@ -60,6 +61,7 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "control_uid": spec.control_uid,
         "proposals": spec.proposals,
         "queue": queue_to_json(spec.queue),
+        "supervise": spec.supervise,
     }
 
 
@@ -82,4 +84,5 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         control_uid=obj["control_uid"],
         proposals=obj["proposals"],
         queue=queue_from_json(obj["queue"]),
+        supervise=obj["supervise"],
     )

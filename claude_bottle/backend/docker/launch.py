@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from claude_bottle.backend.base import (
     AUTHORITIES,
     NODE_HOME,
+    SUPERVISE_PORT,
     EnvoyFiles,
     MakeBundle,
     Progress,
@@ -95,6 +96,7 @@ class Launching:
             control_uid=0,
             proposals=f"{BUNDLE_LOG}/{plan.request.paths.proposals.name}",
             queue=read_queue(str(plan.request.paths.proposals)),
+            supervise=SUPERVISE_PORT if plan.supervised else None,
         )
         wall = plan.request.limits.wall_time
         sidecars.send(

@@ -54,6 +54,11 @@ def stop(context: Context, slug: str) -> tuple[Settled, bool]:
         return _settle(context, metadata, bottle, keep=True, why=STOPPED), bottle is not None
 
 
+def take_down(context: Context, metadata: Metadata, bottle: Bottle, why: str) -> Settled:
+    """As `settle`, for who has the bottle's lock and launches it again; the state is preserved."""
+    return _settle(context, metadata, bottle, keep=True, why=why)
+
+
 def running(context: Context) -> tuple[list[str], list[str]]:
     """Every slug that runs, half-dead ones included, and which backends could not be asked."""
     found = enumerate_active_agents(context.home.state) if list_slugs(context.home) else []

@@ -188,7 +188,27 @@ def _tell(waiting: Waiting, terms: Terms, given: Given | None, done: Done, scree
 
 
 def _extend(context: Context, waiting: Waiting, given: Given | None, screen: Screen) -> int:
-    raise UsageError("capability-block is not there yet", "reject it")
+    """Builds first, which changes nothing; then the agent has its answer, and its bottle is made anew."""
+    from claude_bottle.errors import BottleError
+    from claude_bottle.operations import rebuild
+    from claude_bottle.operations.proposals import Terms, approve, asked_for, pending
+    from claude_bottle.policy.proposals import Queue
+
+    pending(Queue((waiting.proposal,)), waiting.proposal.id)
+    wanted = given or asked_for(waiting.proposal)
+    packages, dockerfile = wanted.packages, wanted.dockerfile
+    planned = rebuild.build(context, waiting.slug, packages, dockerfile, screen.step, screen.ask)
+    done = approve(context, waiting, Terms(), given)
+    screen.say(f"{waiting.proposal.id} of {waiting.slug} is approved: decision {done.decision}; rebuilding")
+    try:
+        made = rebuild.rebuild(context, planned, done.decision, screen.step)
+    except BottleError as error:
+        error.message = f"{done.decision} was approved, but: {error.message}"
+        raise
+    for problem in made.problems:
+        screen.say(problem)
+    screen.say(f"{waiting.slug} runs with {made.additions.describe()}")
+    return 0
 
 
 def _modified(context: Context, waiting: Waiting, options: argparse.Namespace, screen: Screen) -> Given:

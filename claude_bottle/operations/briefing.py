@@ -52,6 +52,8 @@ class Briefing(NamedTuple):
 
 def brief(context: Context, waiting: Waiting, given: Given | None = None) -> Briefing:
     """Of a proposal, or of what an operator would give instead. Raises BottleError."""
+    from claude_bottle.operations import rebuild
+
     bottle, metadata = deciding.running(context, waiting.slug)
     seen = deciding.look(bottle)
     current = seen.queue.find(waiting.proposal.id)
@@ -62,7 +64,7 @@ def brief(context: Context, waiting: Waiting, given: Given | None = None) -> Bri
     tried, met = _history(events, route)
     new, refusal = _new(seen, route, waiting, own=given is not None)
     if waiting.proposal.asked.kind == CAPABILITY:
-        refusal = _no_image(metadata.backend)
+        refusal = rebuild.refusal(metadata) or ""
     return Briefing(
         waiting,
         seen.now,
@@ -88,15 +90,6 @@ def _new(
     except BottleError as error:
         return (), error.message
     return change(seen.live, after).new, ""
-
-
-def _no_image(backend: str) -> str:
-    """Why nothing can be added to the file system of a bottle of this backend."""
-    from claude_bottle.backend import load_backend
-
-    if "packages" in load_backend(backend).handles:
-        return ""
-    return f"the backend {backend} has no image: a bottle has the tools of this host, and no others"
 
 
 def _of_host(seen: Seen, route: Route | None) -> tuple[LiveRoute, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from claude_bottle.errors import BottleError
 from claude_bottle.operations import deciding, decisions
 from claude_bottle.operations.context import Context
 from claude_bottle.sidecars.proposed import read_queue

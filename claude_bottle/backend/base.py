@@ -282,6 +282,7 @@ class BottleBackend(ABC):
     name: ClassVar[str]
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
     services: ClassVar[tuple[str, ...]] = ("egress", "firewall")  # that a whole bottle has
+    logs_at_hand: ClassVar[bool] = True  # the state folder has a running bottle's, without `gather_logs`
     home_stays: ClassVar[bool] = True  # the bottle's home can still be read when `stop` has ended it
     variables: ClassVar[tuple[str, ...]] = ()  # of the operator's environment, by which bottles are found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from claude_bottle.backend.probe import DENIED_HOST
 from claude_bottle.errors import BottleError
 from claude_bottle.operations import deciding, decisions
 from claude_bottle.operations.context import Context
@@ -59,7 +60,7 @@ def denials(context: Context, metadata: Metadata, paths: BottlePaths) -> None:
     """
     counted: Counter[tuple[str, str]] = Counter()
     for event in decisions.read(context.home.archive(metadata.slug) / "decisions.jsonl"):
-        if event.get("verdict") == "deny":
+        if event.get("verdict") == "deny" and event.get("host") != DENIED_HOST:  # the proof asks for it
             counted[str(event.get("host"))[:253], str(event.get("reason"))[:64]] += 1
     unanswered = [item.id for item in read_queue(str(paths.proposals)).pending]
     if not counted and not unanswered:

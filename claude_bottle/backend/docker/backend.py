@@ -52,7 +52,8 @@ _NOT_THERE = 404
 class DockerBackend(BottleBackend):
     name = "docker"
     handles = frozenset({"image", "dockerfile", "packages", "runtime"})
-    home_stays = False  # its volumes do, but only a container can read them
+    home_stays = False
+    logs_at_hand = False  # its volumes do, but only a container can read them
     variables = VARIABLES
 
     def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from claude_bottle.errors import BottleError
+from claude_bottle.operations import deciding
 from claude_bottle.operations.deciding import carry_out
 from claude_bottle.operations.proposals import Terms, Waiting, find, granting, listing
 from claude_bottle.policy.model import Route
@@ -454,3 +456,45 @@ def test_a_plan_is_asked_anew_where_something_came_between(asked: Asking) -> Non
     assert len(versions) == 2
     assert in_force(asked, host(28)) == [done.decision]
     assert in_force(asked, "between.example.org") == ["d-between"]
+
+
+class Deaf:
+    """A bottle whose answer to a change is lost on the way; `heard` says whether the change arrives."""
+
+    def __init__(self, bottle: Any, *, heard: bool, speaks: bool) -> None:
+        self.slug = bottle.slug
+        self._bottle, self._heard, self._speaks = bottle, heard, speaks
+
+    def control(self, request: Any, timeout: float = 5.0) -> Any:
+        if request["op"] == "change" and not request["decision"].startswith("void-"):
+            if self._heard:
+                self._bottle.control(request, timeout)
+            raise BottleError("no answer in time")
+        if request["op"] == "applied" and not self._speaks:
+            raise BottleError("no answer in time")
+        return self._bottle.control(request, timeout)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("speaks", [True, False])
+def test_an_answer_that_is_lost_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: bool, speaks: bool
+) -> None:
+    with asking(make_world(tmp_path, "bubblewrap"), [proposal(0, wants(host(0)))]) as found:
+        deaf = Deaf(found.launched.bottle, heard=heard, speaks=speaks)
+        with monkeypatch.context() as patched:
+            patched.setattr(deciding, "running", lambda context, slug: (deaf, found.launched.metadata))
+            with pytest.raises(BottleError, match="in the audit log" if speaks else "not known yet"):
+                carry_out(found.world.context, found.slug, "decision", granting("p-0000abcdef", Terms()))
+        states = [line["state"] for line in audit.read(found.world.home) if line["kind"] == "outcome"]
+        assert states == (["applied" if heard else "void"] if speaks else [])
+        assert settled(found, 0) is heard
+
+
+def test_a_bottle_that_ends_first_gives_its_decision_an_end(tmp_path: Path) -> None:
+    with asking(make_world(tmp_path, "bubblewrap"), [proposal(0, wants(host(0)))]) as found:
+        approver(found, 0, "audited").communicate(timeout=60)
+        found.launched.bottle.stop()
+        assert found.cli("stop", found.slug).status == 0
+        kinds = [(line["kind"], line.get("state")) for line in audit.read(found.world.home)]
+        assert kinds[:4] == [("start", None), ("decision", None), ("outcome", "ended"), ("stop", None)]

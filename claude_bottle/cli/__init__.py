@@ -21,6 +21,8 @@ COMMANDS = {
     "resume": "start a bottle that has ended once more, and go on",
     "stop": "end bottles; their state is preserved",
     "list": "what runs, and what there is",
+    "proposals": "what agents ask for, and your answers",
+    "audit": "what was asked, decided, changed, started and ended, and whether that record is whole",
     "logs": "what an agent said, and what its bottle's sidecars decided and said",
     "routes": "what a running bottle may reach: show and change it",
     "allowlist": "the same in short form, for hosts that are allowed as a whole",

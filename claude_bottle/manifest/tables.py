@@ -15,6 +15,7 @@ from claude_bottle.manifest.fields import (
     Key,
     Kind,
     boolean,
+    by_type,
     choice,
     line,
     list_of,
@@ -25,7 +26,9 @@ from claude_bottle.manifest.fields import (
     record,
 )
 from claude_bottle.manifest.model import (
+    REJECT,
     RUNTIMES,
+    WAIT,
     WORKSPACES,
     BottleEgress,
     Git,
@@ -33,6 +36,7 @@ from claude_bottle.manifest.model import (
     GitUser,
     Limits,
     SshEntry,
+    Supervise,
 )
 from claude_bottle.manifest.problems import KeyPath, Report
 from claude_bottle.policy.hosts import is_public_address, parse_ip
@@ -68,7 +72,7 @@ def bottle() -> Kind[Values]:
             ),
             "git": Key(_git(), "repositories behind the git gate, and who commits are by"),
             "workspace": Key(choice(*WORKSPACES), "how the project gets into the bottle"),
-            "supervise": Key(boolean(), "may the agent propose changes (default true)"),
+            "supervise": Key(_supervise(), "may the agent propose changes (default true), and what then"),
             "limits": Key(_limits(), "what the bottle may use up"),
             "image": Key(image, "container image that the file system is made of"),
             "dockerfile": Key(v.host_path(), "Dockerfile that the file system is built from"),
@@ -214,6 +218,27 @@ def _limits() -> Kind[Limits]:
         },
         lambda values, path, report: Limits(**values),
     )
+
+
+def _supervise() -> Kind[Supervise]:
+    forms: dict[type, Kind[Supervise]] = {
+        bool: mapped(boolean(), Supervise),
+        dict: record(
+            {
+                "unanswered": Key(choice(WAIT, REJECT), "what becomes of a proposal that nobody answers"),
+                "after": Key(v.duration(), 'reject it so much later, such as "10m" (default: at once)'),
+                "notify": Key(v.program(), "your program and its arguments; it is run when a proposal comes"),
+            },
+            lambda values, path, report: Supervise(**values),
+            _supervise_clash,
+        ),
+    }
+    return by_type("true, false or a mapping", forms)
+
+
+def _supervise_clash(keys: Mapping[object, object], path: KeyPath, report: Report) -> None:
+    if "after" in keys and keys.get("unanswered") != REJECT:
+        report.add((*path, "after"), f"has no meaning without `unanswered: {REJECT}`")
 
 
 def _build_route(values: Values, path: KeyPath, report: Report) -> Route | None:

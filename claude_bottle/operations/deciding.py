@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 DECISION, EDIT, OUTCOME = "decision", "edit", "outcome"  # kinds of lines
 APPLIED, FAILED, VOID, ENDED = "applied", "failed", "void", "ended"
+WRITTEN, NOT_WRITTEN = "written", "not written"
+_FILE = ("path", "before", "after")
 _ATTEMPTS = 5
 _CHANGE_SECONDS = 20.0  # Envoy may have to open a listener for a new host
 _DETAIL = 300
@@ -62,12 +64,25 @@ class Done(NamedTuple):
     before: LivePolicy
     after: LivePolicy
     closed: int
+    now: float  # the bundle's clock
 
 
 Plan = Callable[
     [Seen, str], Change
 ]  # pure; the text is the decision's word. Raises BottleError to change nothing
 Step = Callable[[str], None]
+
+
+class Finish(NamedTuple):
+    """What belongs to a decision outside the bottle: a file that is written when the bottle has changed.
+
+    It is named in the decision's line, so that whoever comes after a kill can tell whether it was written.
+    """
+
+    path: str
+    before: str  # digests of the contents
+    after: str
+    write: Callable[[], None]  # raises BottleError or OSError
 
 
 class OutdatedError(BottleError):
@@ -96,8 +111,16 @@ def look(bottle: Bottle, timeout: float = 5.0) -> Seen:
         raise BottleError(f"the sidecars of {bottle.slug} said what cannot be understood: {error}") from error
 
 
-def carry_out(context: Context, slug: str, kind: str, plan: Plan, step: Step = lambda _: None) -> Done:
-    """Changes a running bottle. `kind` is DECISION or EDIT.
+def carry_out(
+    context: Context,
+    slug: str,
+    kind: str,
+    plan: Plan,
+    *,
+    finish: Finish | None = None,
+    step: Step = lambda _: None,
+) -> Done:
+    """Changes a running bottle. `kind` is DECISION or EDIT. `finish` is done right after it.
 
     Where somebody else's change comes between, the plan is asked anew. Raises BottleError: of the plan, or
     where the change was refused; then nothing is changed, but for one whose outcome cannot be known now,
@@ -109,7 +132,7 @@ def carry_out(context: Context, slug: str, kind: str, plan: Plan, step: Step = l
         _recover(context, metadata, bottle, intent)
         for _ in range(_ATTEMPTS):
             try:
-                return _Act(context, metadata, bottle, intent, step).carry_out(kind, plan)
+                return _Act(context, metadata, bottle, intent, step).carry_out(kind, plan, finish)
             except OutdatedError as error:
                 outdated = error
         raise outdated
@@ -134,9 +157,28 @@ def _recover(context: Context, metadata: Metadata, bottle: Bottle | None, intent
     lines = [line for line in audit.read(context.home, since) if line.get("decision") == found.word]
     if lines and not any(line["kind"] == OUTCOME for line in lines):
         state = ENDED if bottle is None else APPLIED if _has_applied(bottle, found.word) else VOID
-        data = {"decision": found.word, "state": state, "recovered": True}
+        data = {"decision": found.word, "state": state, "recovered": True, **_file_of(lines[0])}
         audit.append(context.home, OUTCOME, slug=metadata.slug, agent=metadata.agent, data=data)
     intent.end()
+
+
+def _file_of(line: Mapping[str, Any]) -> dict[str, object]:
+    """Whether the file that belongs to a decision was written."""
+    file = line.get("file")
+    if not isinstance(file, dict):
+        return {}
+    return {"file": WRITTEN if digest_of_file(str(file.get("path"))) == file.get("after") else NOT_WRITTEN}
+
+
+def digest_of_file(path: str) -> str:
+    """Empty for one that cannot be read."""
+    import hashlib
+
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _has_applied(bottle: Bottle, word: str) -> bool:
@@ -166,7 +208,7 @@ class _Act:
         self._step = step
         self._word = f"d-{os.urandom(5).hex()}"
 
-    def carry_out(self, kind: str, plan: Plan) -> Done:
+    def carry_out(self, kind: str, plan: Plan, finish: Finish | None) -> Done:
         seen = look(self._bottle)
         self._step("looked")
         change = plan(seen, self._word)
@@ -176,7 +218,8 @@ class _Act:
         self._step("planned")
         self._intent.begin(self._word, audit.utc_now().date())
         self._step("begun")
-        self._write(kind, {"version": seen.live.version, **change.told})
+        file = {} if finish is None else {"file": dict(zip(_FILE, finish[:3], strict=True))}
+        self._write(kind, {"version": seen.live.version, **change.told, **file})
         self._step("audited")
         wanted = None if change.live is None else after
         try:
@@ -186,9 +229,32 @@ class _Act:
         self._step("changed")
         if said.get("ok") is not True:
             raise self._refused(said)
-        closed = said.get("closed") if isinstance(said.get("closed"), int) else 0
+        found = said.get("closed")
+        closed = found if isinstance(found, int) else 0
+        fault = self._finish(finish)
+        outcome = {"state": APPLIED, "version": after.version, "closed": closed}
+        if finish is not None:
+            outcome["file"] = WRITTEN if fault is None else NOT_WRITTEN
+        self._end(outcome)
+        if fault is not None:
+            raise fault
+        return Done(self._word, seen.live, after, closed, seen.now)
+
+    def _finish(self, finish: Finish | None) -> BottleError | None:
+        if finish is None:
+            return None
         try:
-            self._write(OUTCOME, {"state": APPLIED, "version": after.version, "closed": closed})
+            finish.write()
+        except (BottleError, OSError) as error:
+            why = error.message if isinstance(error, BottleError) else error.strerror
+            hint = "it holds until the bottle ends; put it into the file by hand"
+            return BottleError(f"{self._word} took effect, but {finish.path} was not written: {why}", hint)
+        self._step("finished")
+        return None
+
+    def _end(self, outcome: Mapping[str, object]) -> None:
+        try:
+            self._write(OUTCOME, outcome)
         except OSError as error:  # the word stays, so the next one writes it
             fault = (
                 f"{self._word} took effect, but the audit log does not have its outcome yet: {error.strerror}"
@@ -196,7 +262,6 @@ class _Act:
             raise BottleError(fault, "make room, then: claude-bottle proposals list") from error
         self._step("told")
         self._intent.end()
-        return Done(self._word, seen.live, after, int(closed or 0))
 
     def _write(self, kind: str, data: Mapping[str, object]) -> None:
         said = {"decision": self._word, **data}

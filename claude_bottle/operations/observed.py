@@ -39,7 +39,8 @@ def _by_backend(agents: Iterable[ActiveAgent]) -> dict[str, list[str]]:
 def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
     status = Status("unknown")
     if agent.slug != NOBODY:
-        status = judge(look, agent.services, load_backend(agent.backend_name).services)
+        expected = dict.fromkeys((*load_backend(agent.backend_name).services, *agent.down))
+        status = judge(look, agent.services, expected)
     values: tuple[tuple[str, Value], ...] = (
         ("backend", agent.backend_name),
         ("slug", agent.slug),

@@ -6,6 +6,7 @@ import json
 import shlex
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -201,7 +202,9 @@ def test_a_rule_with_a_number_of_uses_runs_out(bottle: Bottle) -> None:
     assert codes == ["200 200", "200 200"]
     assert "200" not in bottle.code("https://few.example.test/")
     assert "few.example.test" not in bottle.hosts()
-    assert cli("why", slug, "few.example.test").status == 4
+    done = cli("why", slug, "few.example.test")
+    assert done.status == 4
+    assert "\nran out     decision d-" in done.text
 
 
 def test_what_is_removed_ends_at_once_with_its_open_tunnels(bottle: Bottle) -> None:
@@ -300,6 +303,18 @@ def test_the_second_of_two_editors_is_told_and_loses_nothing(bottle: Bottle) -> 
     hosts = bottle.hosts()
     assert "first.example.test" in hosts
     assert "second.example.test" not in hosts
+
+
+def test_of_several_at_once_none_is_lost(bottle: Bottle) -> None:
+    names = [f"host-{number}.example.test" for number in range(4)]
+    with ExitStack() as begun:
+        adding = [begun.enter_context(bottle.cli.begun("routes", "add", bottle.slug, name)) for name in names]
+        for process in adding:
+            _, err = process.communicate()
+            assert process.returncode == 0, err.decode()
+    assert set(names) <= set(bottle.hosts())
+    assert bottle.shown()["version"] == 5
+    assert len(bottle.audited()) == 8
 
 
 def test_at_a_terminal_the_difference_is_shown_before_the_question(bottle: Bottle) -> None:

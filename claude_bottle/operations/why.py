@@ -17,7 +17,7 @@ from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Seen
 from claude_bottle.operations.preflight import describe_route
 from claude_bottle.policy.denials import Attempt, proposal
-from claude_bottle.policy.hosts import InvalidHost, is_public_address, normalise_host, parse_ip
+from claude_bottle.policy.hosts import InvalidHost, is_public_address, matches, normalise_host, parse_ip
 from claude_bottle.policy.live import LiveRoute, items_in_force
 from claude_bottle.policy.model import Decision, Policy, Route
 from claude_bottle.policy.proposals import Proposal
@@ -45,6 +45,7 @@ class Verdict(NamedTuple):
     rule: LiveRoute | None  # that allows it, or comes nearest
     now: float
     tried: Tried | None = None
+    ended: str = ""  # the grant that allowed this host, and when it ran out
     asked: str = ""  # the proposal that waits for an answer about this
     command: tuple[str, ...] = ()
 
@@ -60,7 +61,8 @@ def ask(context: Context, slug: str, url: str, method: str) -> Verdict:
     found = judge(seen, attempt)
     if not found.allowed:
         found = found._replace(command=command(slug, found), asked=_asked(seen.queue.pending, attempt))
-    return found._replace(tried=_last(_log(context, slug), attempt))
+    tried, ended = _logged(_log(context, slug), attempt)
+    return found._replace(tried=tried, ended="" if found.allowed else ended)
 
 
 def target(url: str, method: str) -> Attempt:
@@ -145,18 +147,22 @@ def _log(context: Context, slug: str) -> Path | None:
         return None
 
 
-def _last(log: Path | None, attempt: Attempt) -> Tried | None:
-    """The last request that was the same, else the last thing at all at this host and port."""
+def _logged(log: Path | None, attempt: Attempt) -> tuple[Tried | None, str]:
+    """The last request that was the same, else the last thing at all at this host and port; and the last
+    grant for the host that ran out."""
     same = other = None
-    path = attempt.path.partition("?")[0]
+    ended, path = "", attempt.path.partition("?")[0]
     for event in decisions.read(log) if log is not None else ():
+        if event.get("event") == "grant-ended" and matches(str(event.get("host")), attempt.host):
+            ended = f"decision {event.get('decision')} at {event.get('at')}"
         if (event.get("host"), event.get("port")) != (attempt.host, attempt.port) or "verdict" not in event:
             continue
         other = event
         if event.get("method") == attempt.method and str(event.get("path")).partition("?")[0] == path:
             same = event
     last = same or other
-    return None if last is None else Tried(*(str(last.get(word) or "") for word in Tried._fields))
+    tried = None if last is None else Tried(*(str(last.get(word) or "") for word in Tried._fields))
+    return tried, ended
 
 
 def as_json(found: Verdict) -> dict[str, Any]:
@@ -170,6 +176,7 @@ def as_json(found: Verdict) -> dict[str, Any]:
         "rule": rule if decision.allowed else None,
         "nearest": None if decision.allowed else rule,
         "tried": found.tried and found.tried._asdict(),
+        "ended": found.ended or None,
         "proposal": found.asked or None,
         "command": list(found.command),
     }
@@ -195,6 +202,8 @@ def as_lines(found: Verdict) -> list[tuple[str, str]]:
         lines.append(
             ("tried", " ".join(filter(None, (at, verdict, "" if reason == "allowed" else reason, *what))))
         )
+    if found.ended:
+        lines.append(("ran out", found.ended))
     if found.asked:
         lines.append(("asked", f"{found.asked}: claude-bottle proposals show {found.asked}"))
     if found.command:

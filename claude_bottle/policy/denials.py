@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from claude_bottle.policy.hosts import parse_ip
+from claude_bottle.policy.hosts import is_public_address, parse_ip
 from claude_bottle.policy.model import Route
+from claude_bottle.policy.proposals import EGRESS
 from claude_bottle.policy.rules import METHODS, path_problem
 
 TYPE = "claude-bottle-denied"
-TOOL = "egress-block"
 MAX_DETAIL = 512
 MAX_PATH = 2048  # what is shown of it
 MAX_PROPOSED_PATH = 512
@@ -21,11 +21,11 @@ MAX_LISTED = 8
 _MAX_ITEM = 120
 
 _ASK = (
-    f'To ask the operator for it, call the MCP tool "{TOOL}" with the arguments in `proposal` and a '
+    f'To ask the operator for it, call the MCP tool "{EGRESS}" with the arguments in `proposal` and a '
     "justification; until it is approved, go on with something else."
 )
 _ASK_HOST = (
-    f'To ask the operator for it, call the MCP tool "{TOOL}" with the arguments in `proposal`, with the '
+    f'To ask the operator for it, call the MCP tool "{EGRESS}" with the arguments in `proposal`, with the '
     "methods and paths that you need, and a justification; until it is approved, go on with something else."
 )
 _ALONE = "Nobody is asked for more in this bottle: do without it."
@@ -72,10 +72,13 @@ def denial(
 
 
 def proposal(attempt: Attempt, reason: str) -> dict[str, object] | None:
-    """The arguments for TOOL that ask for this and no more; None where no route could allow it."""
+    """The arguments for EGRESS that ask for this and no more; None where no route could allow it."""
     host, port, method, path = attempt
-    if not host or parse_ip(host) is not None:
+    if not host:
         return None
+    if parse_ip(host) is not None:
+        opaque = {"host": host, "ports": [port], "inspect": False}
+        return opaque if reason in _UNREACHED and is_public_address(host) else None
     if reason in _UNREACHED and not method:
         return {"host": host, "ports": [port]}
     if reason not in _GRANTABLE:
@@ -99,7 +102,7 @@ def _next(reason: str, asked: dict[str, object] | None, supervised: bool) -> str
         return _NEVER
     if not supervised:
         return _ALONE
-    return _ASK if "methods" in asked else _ASK_HOST
+    return _ASK if "methods" in asked or "inspect" in asked else _ASK_HOST
 
 
 def _rule(route: Route) -> dict[str, object]:

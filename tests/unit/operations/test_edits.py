@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from claude_bottle.errors import NotFoundError, UsageError
 from claude_bottle.manifest.problems import ManifestError
+from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Seen
 from claude_bottle.operations.edits import (
     Plan,
@@ -21,6 +23,7 @@ from claude_bottle.operations.edits import (
     provenance,
     removing,
     rewriting,
+    seen_of,
     still_allowed,
     text_of,
 )
@@ -28,6 +31,8 @@ from claude_bottle.policy.edits import Change
 from claude_bottle.policy.live import UNBOUNDED, Bounds, LivePolicy, LiveRoute
 from claude_bottle.policy.model import Auth, Route, SecretRef
 from claude_bottle.policy.proposals import Queue
+from claude_bottle.state.paths import Home
+from tests.support.fake_runner import FakeRunner
 
 LOGIN = Auth("bearer", SecretRef("login", ("/home/o/.claude/.credentials.json",)))
 COMMAND = Auth("bearer", SecretRef("command", ("pass", "show", "of-the-operator")))
@@ -142,6 +147,15 @@ def test_what_still_allows_a_host_is_said() -> None:
     policy = LivePolicy((LiveRoute(Route("*.example.org", ports=(8443,))),), 1)
     assert still_allowed(policy, "a.example.org") == "*.example.org"
     assert still_allowed(policy, "example.org") == ""
+
+
+def test_a_bottle_of_which_the_archive_is_left_has_ended(tmp_path: Path) -> None:
+    context = Context(Home(tmp_path), FakeRunner(()), {}, tmp_path)
+    with pytest.raises(NotFoundError):
+        seen_of(context, "agent-00000")
+    context.home.archive("agent-00000").mkdir(parents=True)
+    with pytest.raises(UsageError, match="agent-00000 has ended"):
+        seen_of(context, "agent-00000")
 
 
 def test_words() -> None:

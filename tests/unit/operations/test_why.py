@@ -11,7 +11,7 @@ from claude_bottle.cli import routes as command_line
 from claude_bottle.cli.runner import _Parser
 from claude_bottle.errors import UsageError
 from claude_bottle.operations.deciding import Seen
-from claude_bottle.operations.why import Verdict, _asked, _last, as_json, as_lines, command, judge, target
+from claude_bottle.operations.why import Verdict, _asked, _logged, as_json, as_lines, command, judge, target
 from claude_bottle.policy.denials import Attempt
 from claude_bottle.policy.live import Bounds, LivePolicy, LiveRoute
 from claude_bottle.policy.model import Route, Upstream
@@ -131,17 +131,20 @@ def test_the_last_time_it_was_tried(tmp_path: Path) -> None:
         {**base, "at": "2", "method": "GET", "path": "/v2?token=\x1b]2;x"},
         {**base, "at": "3", "method": "GET", "path": "/other"},
         {**base, "at": "4", "port": 8443, "method": "GET", "path": "/v2"},
+        {"event": "grant-ended", "host": "*.example.org", "decision": "d-7", "at": "6"},
+        {"event": "grant-ended", "host": "other.example.org", "decision": "d-8", "at": "7"},
         {"event": "close", "host": "docs.example.org", "port": 443, "at": "5"},
     ]
     log.write_text("not json\n[]\n" + "".join(json.dumps(line) + "\n" for line in lines))
-    last = _last(log, Attempt("docs.example.org", 443, "GET", "/v2"))
+    last, ended = _logged(log, Attempt("docs.example.org", 443, "GET", "/v2"))
     assert last is not None
     assert (last.at, last.reason) == ("2", "path-not-allowed")
-    last = _last(log, Attempt("docs.example.org", 443, "PUT", "/v2"))
+    assert ended == "decision d-7 at 6"
+    last, _ = _logged(log, Attempt("docs.example.org", 443, "PUT", "/v2"))
     assert last is not None
     assert last.at == "3"
-    assert _last(log, Attempt("new.example.org", 443, "GET", "/")) is None
-    assert _last(None, Attempt("docs.example.org", 443, "GET", "/")) is None
+    assert _logged(log, Attempt("new.example.net", 443, "GET", "/")) == (None, "")
+    assert _logged(None, Attempt("docs.example.org", 443, "GET", "/")) == (None, "")
 
 
 def test_as_data_and_as_lines() -> None:

@@ -37,8 +37,7 @@ def told(attempt: Attempt, *, supervised: bool = True, policy: Policy = POLICY) 
 
 def as_route(asked: dict[str, Any]) -> Route:
     """What an approval of the proposal as it is would be."""
-    lists = {key: tuple(value) for key, value in asked.items() if key != "host"}
-    return Route(asked["host"], **lists)
+    return Route(**{key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()})
 
 
 @pytest.mark.parametrize(
@@ -46,6 +45,8 @@ def as_route(asked: dict[str, Any]) -> Route:
     [
         Attempt("new.example.test", 443),
         Attempt("api.example.org", 8443),
+        Attempt("93.184.216.34", 22),
+        Attempt("2606:2800:220:1::1", 443),
         Attempt("api.example.org", 443, "POST", "/v1/x?token=secret"),
         Attempt("api.example.org", 443, "GET", "/v2/a%20b/?q=1"),
         Attempt("new.example.test", 443, "GET", "/"),
@@ -56,7 +57,7 @@ def test_what_is_proposed_would_allow_it_and_nothing_beside_it(attempt: Attempt)
     policy = Policy((*POLICY.routes, as_route(asked)))
     if not attempt.method:
         assert decide_connect(policy, attempt.host, attempt.port).allowed
-        assert set(asked) == {"host", "ports"}
+        assert set(asked) - {"inspect"} == {"host", "ports"}
         return
     assert decide_request(policy, *attempt).allowed
     assert "token" not in json.dumps(asked)  # a query may hold anything
@@ -68,8 +69,8 @@ def test_what_is_proposed_would_allow_it_and_nothing_beside_it(attempt: Attempt)
 @pytest.mark.parametrize(
     "attempt",
     [
-        Attempt("93.184.216.34", 443),
-        Attempt("2606:2800:220:1::1", 443),
+        Attempt("10.0.0.1", 443),
+        Attempt("::ffff:93.184.216.34", 443),
         Attempt("no host", 443),
         Attempt("api.example.org", 443, "PROPFIND", "/v1"),
         Attempt("api.example.org", 443, "CONNECT", "/v1"),

@@ -156,7 +156,7 @@ def _approve(
     if waiting.proposal.asked.kind == CAPABILITY:
         if any(getattr(options, name) for name in _BOUNDS):
             raise UsageError("what is added to a bottle's file system has no bounds", "leave them out")
-        return _extend(context, waiting, given, screen)
+        return _extend(context, waiting, given, options, screen)
     finish = None
     if options.always:
         from claude_bottle.operations.always import prepare
@@ -187,8 +187,38 @@ def _tell(waiting: Waiting, terms: Terms, given: Given | None, done: Done, scree
         screen.say("it was allowed already")
 
 
-def _extend(context: Context, waiting: Waiting, given: Given | None, screen: Screen) -> int:
-    raise UsageError("capability-block is not there yet", "reject it")
+def _extend(
+    context: Context, waiting: Waiting, given: Given | None, options: argparse.Namespace, screen: Screen
+) -> int:
+    """The image first, while nothing has changed; then the answer, so that the agent has it; then the rest.
+
+    Raises BottleError; then the old bottle runs, or the message says that it does not.
+    """
+    from collections.abc import Sequence
+
+    from claude_bottle.operations import rebuild
+    from claude_bottle.operations.picture import Change
+    from claude_bottle.operations.proposals import Terms, approve, asked_for, pending
+    from claude_bottle.policy.proposals import Queue
+
+    slug, item = waiting.slug, waiting.proposal
+    pending(Queue((item,)), item.id)
+    wanted = given or asked_for(item)
+
+    def agree(changes: Sequence[Change]) -> bool:
+        for change in changes:
+            screen.pair("changed", f"{change.how:<8}{change.label}: {change.text}")
+        return screen.confirm(f"the manifest has changed since {slug} began: with that too?", options.yes)
+
+    planned = rebuild.build(context, slug, wanted.packages, wanted.dockerfile, screen.step, screen.ask, agree)
+    done = approve(context, waiting, Terms(), given)
+    word = "approved" if given is None else "modified and approved"
+    screen.say(f"{item.id} of {slug} is {word}: decision {done.decision}")
+    rebuilt = rebuild.rebuild(context, planned, done.decision, screen.step)
+    for problem in rebuilt.problems:
+        screen.say(problem)
+    screen.say(f"{slug} has {rebuilt.additions.describe()}, and its agent goes on")
+    return 1 if rebuilt.problems else 0
 
 
 def _modified(context: Context, waiting: Waiting, options: argparse.Namespace, screen: Screen) -> Given:

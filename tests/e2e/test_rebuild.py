@@ -82,12 +82,12 @@ def test_a_missing_tool_is_asked_for_and_the_conversation_goes_on(cli: Cli, shel
         cli.manifest(model.url)
         slug = begin(cli, shell)
         ident = waiting(cli)
-        cli.inside(slug, "command -v tree").failed(127 if False else 1)
+        assert cli.inside(slug, "command -v tree").status != 0
         cli.inside(slug, "echo mine > left").ok()
-        assert "install" in cli("proposals", "show", ident).ok().text or True
+        assert "scripts run as root in the image" in cli("proposals", "show", ident).ok().text
         done = cli("proposals", "approve", ident, timeout=600).ok()
         assert f"{slug} has packages tree, and its agent goes on" in done.talk
-        shell.see("was launched again", "It is there now.")
+        shell.see("It is there now.")
         assert (model.failures, model.finished) == ((), True)
         assert cli.slugs() == [slug]
         assert not (cli.state / slug / "preserved.json").exists()

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         if options.agent or options.since or options.kind:
             raise UsageError("verify reads all of it", "leave the options out")
         from claude_bottle.state.audit_check import verify
+        from claude_bottle.text import plural
 
         report = verify(home)
         if options.json:
@@ -45,15 +46,15 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
                 screen.say(note)
             for fault in report.faults:
                 screen.say(f"NOT WHOLE: {fault}")
-            screen.say(
-                f"{report.lines} lines in {report.days} days: {'damaged' if report.faults else 'whole'}"
-            )
+            verdict = "damaged" if report.faults else "whole"
+            screen.say(f"{plural(report.lines, 'line')} in {plural(report.days, 'day')}: {verdict}")
         return 1 if report.faults else 0
     from claude_bottle.operations.auditing import as_fields, select
+    from claude_bottle.text import shown
 
     for line in select(home, options.agent, options.since, options.kind):
         if options.json:
             screen.put_json(line)
         else:
-            screen.put_row(as_fields(line))
+            screen.put("\t".join(shown(field, 1000) for field in as_fields(line)))
     return 0

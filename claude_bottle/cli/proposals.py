@@ -196,6 +196,7 @@ def _extend(
     """
     from collections.abc import Sequence
 
+    from claude_bottle.errors import BottleError
     from claude_bottle.operations import rebuild
     from claude_bottle.operations.picture import Change
     from claude_bottle.operations.proposals import Terms, approve, asked_for, pending
@@ -214,7 +215,11 @@ def _extend(
     done = approve(context, waiting, Terms(), given)
     word = "approved" if given is None else "modified and approved"
     screen.say(f"{item.id} of {slug} is {word}: decision {done.decision}")
-    rebuilt = rebuild.rebuild(context, planned, done.decision, screen.step)
+    try:
+        rebuilt = rebuild.rebuild(context, planned, done.decision, screen.step)
+    except BottleError as error:
+        error.message = f"{done.decision} was {word}, but: {error.message}"
+        raise
     for problem in rebuilt.problems:
         screen.say(problem)
     screen.say(f"{slug} has {rebuilt.additions.describe()}, and its agent goes on")

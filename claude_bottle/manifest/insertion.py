@@ -89,7 +89,7 @@ def _after(front: str, node: yaml.Node, lines: list[str], column: int) -> str:
 
 def _end_of(node: yaml.Node) -> int:
     """Where the last of its leaves ends; the end mark of a block is where the next thing begins."""
-    while not isinstance(node.value, str) and node.value and not node.flow_style:
+    while isinstance(node.value, list) and node.value and not getattr(node, "flow_style", True):
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
     index: int = node.end_mark.index

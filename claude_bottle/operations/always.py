@@ -34,7 +34,7 @@ _MAX_FILE = 1 << 20
 
 
 class Writing(NamedTuple):
-    """What will be written when it is agreed to; `difference` are lines of a diff, not made safe to look at."""
+    """What will be written when it is agreed to; `difference` is a diff, not made safe to look at."""
 
     finish: Finish
     difference: tuple[str, ...]

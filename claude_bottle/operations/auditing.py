@@ -1,4 +1,4 @@
-"""Reading the audit log for an operator. The text in it may be an agent's; the caller makes it safe to look at."""
+"""Reading the audit log for an operator. Text in it may be an agent's; the caller makes it safe to see."""
 
 from __future__ import annotations
 

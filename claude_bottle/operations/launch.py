@@ -17,7 +17,7 @@ from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets, Warm
 from claude_bottle.backend.beside import Beside
 from claude_bottle.errors import BottleError, NotFoundError
-from claude_bottle.operations import claude, handover, picture, workspace
+from claude_bottle.operations import claude, handover, picture, record, workspace
 from claude_bottle.operations.choices import envoy_files
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
@@ -111,6 +111,7 @@ def _launch(
         if not again:  # from now on there is something to go on with
             picture.save(prepared.paths, picture.of(prepared))
         proved()
+        record.start(context, prepared, again=again)
         bottle.keep()
         notify = prepared.bottle.supervise.notify or ()
         return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof, notify)

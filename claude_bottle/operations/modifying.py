@@ -23,7 +23,7 @@ _PACKAGES, _DOCKERFILE = "packages", "dockerfile"
 def text_of(waiting: Waiting) -> str:
     item = waiting.proposal
     head = [
-        f"{item.id} of {waiting.slug}. What you leave here is what it gets, after you have seen it once more.",
+        f"{item.id} of {waiting.slug}. What you leave here it gets, when you have seen it again.",
         *(f"It says: {line}" for line in item.asked.justification.split("\n")[:12]),
     ]
     if item.asked.kind == CAPABILITY:

@@ -20,11 +20,10 @@ _SHARED = frozenset(
         *("co.uk", "org.uk", "com.au", "com.br", "co.jp", "co.in"),
     )
 )
-# What is worth being taken for, whether a bottle knows it or not.
+# What is worth being taken for, whether a bottle knows it or not. What it uses it knows by its rules.
 FAMOUS = (
-    *("github.com", "githubusercontent.com", "gitlab.com", "bitbucket.org", "npmjs.org", "npmjs.com"),
-    *("pypi.org", "pythonhosted.org", "crates.io", "rubygems.org", "golang.org", "docker.com", "docker.io"),
-    *("debian.org", "ubuntu.com", "anthropic.com", "claude.ai", "claude.com", "google.com"),
+    *("github.com", "githubusercontent.com", "gitlab.com", "bitbucket.org", "python.org", "nodejs.org"),
+    *("golang.org", "docker.com", "anthropic.com", "claude.ai", "claude.com", "google.com"),
     *("googleapis.com", "microsoft.com", "amazonaws.com", "cloudflare.com", "apple.com", "slack.com"),
 )
 _LOOKS_LIKE = {

@@ -175,7 +175,9 @@ def test_a_build_that_fails_leaves_the_bottle_alone(cli: Cli, idle: ScriptedMode
     slug = cli.start()
     before = cli.container_ids()
     cli.inside(slug, "(sleep 1000 &) ; echo '# open' >> adder.py").ok()
-    rebuild(cli, slug, mine(cli, "echo the-reason-why && false")).failed(1, "cannot be built", "the-reason-why")
+    rebuild(cli, slug, mine(cli, "echo the-reason-why && false")).failed(
+        1, "cannot be built", "the-reason-why"
+    )
     assert cli.container_ids() == before
     cli.inside(slug, "pgrep sleep").ok()
     assert not (cli.state / slug / "rebuild.json").exists()
@@ -217,7 +219,7 @@ def test_a_rebuild_that_is_killed_can_be_resumed(cli: Cli, idle: ScriptedModel, 
     assert cli.inside(slug, "tail -1 adder.py").ok().text == "# open\n"
     assert not (cli.state / slug / "rebuild.json").exists()
     added = cli.state / slug / "additions.json"
-    assert (json.loads(added.read_text())["additions"]["packages"] == [] if has else not added.exists())
+    assert json.loads(added.read_text())["additions"]["packages"] == [] if has else not added.exists()
 
 
 def test_lines_that_are_no_run_are_refused(cli: Cli, idle: ScriptedModel) -> None:

@@ -35,7 +35,7 @@ def one(word: str, route: Route, *others: Route) -> Consequence:
         ("githubb.com", "github.com", "letter or two"),
         ("xn--gthub-n4a.com", "github.com", "looks like github.com"),  # a dotless i
         ("xn--80ak6aa92e.com", "apple.com", "looks like apple.com"),  # all of it Cyrillic
-        ("pypl.org", "pypi.org", ""),  # too short to be told by a letter
+        ("exmp.org", "exam.org", ""),  # too short to be told by a letter
         ("paypa1.com", "paypal.com", "looks like paypal.com"),
         ("rnicrosoft.com", "microsoft.com", "looks like microsoft.com"),
         ("other.github.io", "mother.github.io", "letter or two"),  # anybody may have a name there

@@ -156,7 +156,7 @@ def _approve(
     if waiting.proposal.asked.kind == CAPABILITY:
         if any(getattr(options, name) for name in _BOUNDS):
             raise UsageError("what is added to a bottle's file system has no bounds", "leave them out")
-        return _extend(context, waiting, given, screen)
+        return _extend(context, waiting, given, options, screen)
     finish = None
     if options.always:
         from claude_bottle.operations.always import prepare
@@ -187,28 +187,43 @@ def _tell(waiting: Waiting, terms: Terms, given: Given | None, done: Done, scree
         screen.say("it was allowed already")
 
 
-def _extend(context: Context, waiting: Waiting, given: Given | None, screen: Screen) -> int:
-    """Builds first, which changes nothing; then the agent has its answer, and its bottle is made anew."""
+def _extend(
+    context: Context, waiting: Waiting, given: Given | None, options: argparse.Namespace, screen: Screen
+) -> int:
+    """The image first, while nothing has changed; then the answer, so that the agent has it; then the rest.
+
+    Raises BottleError; then the old bottle runs, or the message says that it does not.
+    """
+    from collections.abc import Sequence
+
     from claude_bottle.errors import BottleError
     from claude_bottle.operations import rebuild
+    from claude_bottle.operations.picture import Change
     from claude_bottle.operations.proposals import Terms, approve, asked_for, pending
     from claude_bottle.policy.proposals import Queue
 
-    pending(Queue((waiting.proposal,)), waiting.proposal.id)
-    wanted = given or asked_for(waiting.proposal)
-    packages, dockerfile = wanted.packages, wanted.dockerfile
-    planned = rebuild.build(context, waiting.slug, packages, dockerfile, screen.step, screen.ask)
+    slug, item = waiting.slug, waiting.proposal
+    pending(Queue((item,)), item.id)
+    wanted = given or asked_for(item)
+
+    def agree(changes: Sequence[Change]) -> bool:
+        for change in changes:
+            screen.pair("changed", f"{change.how:<8}{change.label}: {change.text}")
+        return screen.confirm(f"the manifest has changed since {slug} began: with that too?", options.yes)
+
+    planned = rebuild.build(context, slug, wanted.packages, wanted.dockerfile, screen.step, screen.ask, agree)
     done = approve(context, waiting, Terms(), given)
-    screen.say(f"{waiting.proposal.id} of {waiting.slug} is approved: decision {done.decision}; rebuilding")
+    word = "approved" if given is None else "modified and approved"
+    screen.say(f"{item.id} of {slug} is {word}: decision {done.decision}")
     try:
-        made = rebuild.rebuild(context, planned, done.decision, screen.step)
+        rebuilt = rebuild.rebuild(context, planned, done.decision, screen.step)
     except BottleError as error:
-        error.message = f"{done.decision} was approved, but: {error.message}"
+        error.message = f"{done.decision} was {word}, but: {error.message}"
         raise
-    for problem in made.problems:
+    for problem in rebuilt.problems:
         screen.say(problem)
-    screen.say(f"{waiting.slug} runs with {made.additions.describe()}")
-    return 0
+    screen.say(f"{slug} has {rebuilt.additions.describe()}, and its agent goes on")
+    return 1 if rebuilt.problems else 0
 
 
 def _modified(context: Context, waiting: Waiting, options: argparse.Namespace, screen: Screen) -> Given:

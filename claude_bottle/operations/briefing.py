@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from claude_bottle.errors import BottleError
-from claude_bottle.operations import deciding, decisions, edits, logs, proposals, transcript
+from claude_bottle.operations import deciding, decisions, edits, logs, proposals, rebuild, transcript
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Seen
 from claude_bottle.operations.preflight import describe_route
 from claude_bottle.operations.proposals import Given, Terms, Waiting
+from claude_bottle.policy.additions import Additions, caveats
 from claude_bottle.policy.consequences import Consequence, consequences
 from claude_bottle.policy.durations import spoken
 from claude_bottle.policy.edits import change
@@ -52,25 +53,24 @@ class Briefing(NamedTuple):
 
 def brief(context: Context, waiting: Waiting, given: Given | None = None) -> Briefing:
     """Of a proposal, or of what an operator would give instead. Raises BottleError."""
-    from claude_bottle.operations import rebuild
-
     bottle, metadata = deciding.running(context, waiting.slug)
     seen = deciding.look(bottle)
     current = seen.queue.find(waiting.proposal.id)
     waiting = waiting if current is None else waiting._replace(proposal=current)
-    route = (given or proposals.asked_for(waiting.proposal)).route
+    wanted = given or proposals.asked_for(waiting.proposal)
+    route, added = wanted.route, Additions(wanted.packages, wanted.dockerfile)
     problems: list[str] = []
     events = _events(context, waiting.slug, problems)
     tried, met = _history(events, route)
     new, refusal = _new(seen, route, waiting, own=given is not None)
     if waiting.proposal.asked.kind == CAPABILITY:
-        refusal = rebuild.refusal(metadata) or ""
+        refusal = rebuild.fault(metadata, added)
     return Briefing(
         waiting,
         seen.now,
         _of_host(seen, route),
         new,
-        () if route is None else consequences(in_force(seen.live, seen.now), route, met),
+        _of_image(added) if route is None else consequences(in_force(seen.live, seen.now), route, met),
         refusal,
         tried,
         _doing(context, waiting.slug, problems),
@@ -90,6 +90,10 @@ def _new(
     except BottleError as error:
         return (), error.message
     return change(seen.live, after).new, ""
+
+
+def _of_image(added: Additions) -> tuple[Consequence, ...]:
+    return tuple(Consequence("image", text, grave=bool(added.dockerfile)) for text in caveats(added))
 
 
 def _of_host(seen: Seen, route: Route | None) -> tuple[LiveRoute, ...]:

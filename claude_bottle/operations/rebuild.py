@@ -68,6 +68,17 @@ def refusal(metadata: Metadata) -> str | None:
     )
 
 
+def fault(metadata: Metadata, wanted: Additions) -> str:
+    """Why this cannot be added to this bottle; empty where it can. For `show`."""
+    if why := refusal(metadata):
+        return why
+    try:
+        check_additions(wanted)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def build(
     context: Context,
     slug: str,

@@ -140,8 +140,8 @@ def _quoted(value: str) -> str:
 def mcp_servers() -> str:
     """What Claude Code is told of the supervise sidecar, beside whatever else it is configured with.
 
-    Its tools are there from the start, as one that has to be searched for is not found at a denial. A call may
-    last longer than the sidecar lets one wait.
+    Its tools are there from the start, as one that has to be searched for is not found at a denial. A call
+    may last longer than the sidecar lets one wait.
     """
     server = {
         "type": "http",

@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     def asks_like(self, other: Asked) -> bool:
         """Whether both ask for the same, whatever they say about it: then they have one digest."""
         mine, theirs = (
-            item._replace(justification="", wish=None, route=item.route and item.route._replace(origin=""))
+            (item.kind, item.route and item.route[:-1], item.url, item.packages, item.dockerfile)
             for item in (self, other)
         )
         return mine == theirs

@@ -95,6 +95,7 @@ class Sidecar:
         self.ups = ups
         self._loop = loop
         self.faults: list[dict[str, Any]] = []
+        self.server: Supervise
 
     @property
     def url(self) -> str:
@@ -127,6 +128,7 @@ def serving(*routes: Route, limits: Limits = LIMITS) -> Iterator[Sidecar]:
         loop.set_exception_handler(lambda _, context: sidecar.faults.append(context))
         server = Supervise(sidecar.desk, "1.2.3", port=sidecar.port, set_up=ups.append, limits=limits)
         server.serve(listener)
+        sidecar.server = server
         return sidecar, server
 
     sidecar, server = asyncio.run_coroutine_threadsafe(begin(), loop).result(20)

@@ -7,6 +7,7 @@ else is an error for the agent to mend. Arguments are hostile.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -156,13 +157,12 @@ def _package(text: str) -> str:
 
 
 def _text(arguments: Arguments, name: str, limit: int = MAX_TEXT, *, needed: bool = True) -> str:
+    """As JSON it is at most twice as long as `limit`: so many proposals are sent and kept in one piece."""
     value = arguments.get(name, "")
-    if (
-        not isinstance(value, str)
-        or len(value) > limit
-        or any("\ud800" <= char <= "\udfff" for char in value)
-    ):
-        raise ValueError(f"{name}: expected a text of at most {limit} characters")
+    if not isinstance(value, str) or len(value) > limit or len(json.dumps(value)) > 2 * limit + 2:
+        raise ValueError(f"{name}: expected a text of at most {limit} characters, fewer of other scripts")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"{name}: half a character")
     if needed and not value.strip():
         raise ValueError(f"{name}: is needed")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
@@ -10,8 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_bottle.policy.model import Policy, Route
-from claude_bottle.policy.proposals import CAPABILITY, EGRESS, URL, Asked, Proposal
+from claude_bottle.policy.proposals import (
+    CAPABILITY,
+    EGRESS,
+    MAX_KEPT,
+    MAX_PACKAGES,
+    MAX_PENDING,
+    URL,
+    Asked,
+    Proposal,
+)
 from claude_bottle.policy.proposals_json import proposal_from_json, proposal_to_json
+from claude_bottle.sidecars.control_client import MAX_REPLY
 from claude_bottle.sidecars.supervise.tools import (
     CHECK,
     LIST,
@@ -91,6 +102,7 @@ def test_a_route_for_an_address_is_opaque() -> None:
         ({"host": "a.example", "justification": "x" * 2001}, "at most"),
         ({"host": "a.example", "justification": "\ud800"}, "justification"),
         ({"host": "a.example", "justification": None}, "justification"),
+        ({"host": "a.example", "justification": "\U0001f600" * 400}, "at most"),
     ],
 )
 def test_routes_that_cannot_be_asked_for(arguments: dict[str, Any], words: str) -> None:
@@ -165,6 +177,18 @@ def test_the_order_of_packages_makes_no_other_proposal() -> None:
 )
 def test_capabilities_that_cannot_be_asked_for(arguments: dict[str, Any]) -> None:
     refused(CAPABILITY, {**WHY, **arguments})
+
+
+def test_the_longest_proposals_are_told_to_the_operator_in_one_piece() -> None:
+    """So an agent can make nobody blind for what it asks; half of the room is for the answers."""
+    longest = {
+        "justification": "\U0001f600" * 330,
+        "dockerfile": "\n" * 15_999 + "x",
+        "packages": ["a" * 200 + "=" + "1" * 97 + f"{number:03}" for number in range(MAX_PACKAGES)],
+    }
+    made = Proposal("p-0123456789", asked(CAPABILITY, **longest), 1.0)
+    size = len(json.dumps(proposal_to_json(made)))
+    assert size * (MAX_KEPT + MAX_PENDING) < MAX_REPLY * 2 / 3
 
 
 def test_looking() -> None:

@@ -115,13 +115,16 @@ def test_only_the_ports_of_its_own_sidecars_answer(attack: Attack) -> None:
         ports = []
         for port in range(1, 65536):
             with socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                if sock.getsockname()[1] == port:
+                    continue  # it would meet itself
                 if sock.connect_ex(("127.0.0.1", port)) == 0:
                     ports.append(port)
         report(ports=ports)
         """,
         timeout=300.0,
     )
-    assert set(found["ports"]) - {9098} == {9099, 9100}
+    assert set(found["ports"]) == {9099, 9100}
 
 
 def test_a_bottle_sees_no_proposal_of_another(world: World, cell: Launched, attack: Attack) -> None:

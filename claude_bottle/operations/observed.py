@@ -12,6 +12,7 @@ from claude_bottle.backend import enumerate_active_agents, load_backend, look_at
 from claude_bottle.backend.base import ActiveAgent, Look
 from claude_bottle.operations.agents import ACTIVE, NOBODY, Listing, Row, Value, warning_of
 from claude_bottle.operations.status import Status, judge
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home, list_slugs
 
@@ -53,8 +54,16 @@ def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
         ("since", status.since),
         ("down", status.down),
         ("memory", status.memory),
+        ("approvals", _approvals(home, agent)),
     )
     return Row(values, ACTIVE)
+
+
+def _approvals(home: Home, agent: ActiveAgent) -> int | None:
+    """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand."""
+    if agent.slug == NOBODY or not load_backend(agent.backend_name).logs_at_hand:
+        return None
+    return len(read_queue(str(home.bottle(agent.slug).proposals)).pending)
 
 
 def _recorded(home: Home, slug: str) -> tuple[tuple[str, Value], ...]:

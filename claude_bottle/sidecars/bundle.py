@@ -48,9 +48,9 @@ class Bundle:
             first._replace(routes=first.routes + spec.grants),
             spec.leaves,
             spec.credentials,
-            Surroundings(self._log.record, self._listen, self._serving, self._ran_out),
+            Surroundings(self._log.record, self._listen, self._serving, self._ran_out, spec.supervised),
         )
-        self.proposed = Proposed(spec.queue, spec.proposals, self._reach.now)
+        self.proposed = Proposed(spec.queue, spec.proposals, self._reach.now, spec.patience)
         self._orders = Orders(self._reach, self.proposed, spec.authority)
         self._record = Record(spec.services)
         self._up = dict.fromkeys((*SERVICES, *([SUPERVISE] if spec.supervise is not None else [])), True)
@@ -74,6 +74,7 @@ class Bundle:
         self._reach.open()
         await self._reach.authz.serve(self._listen(AUTHZ_SOCKET))
         self._serving.write()
+        self.proposed.open()
         if self._spec.control:
             listener = listen_control(self._spec.control)
             ControlServer(self._spec.control_uid, self._orders.handle).serve(listener)

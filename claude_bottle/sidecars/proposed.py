@@ -7,33 +7,39 @@ asked and answered. The file is no secret, and whoever reads it takes it for an 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from claude_bottle.policy.proposals import Answer, Asked, Proposal, Queue, answer, ask, tell
-from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
-from claude_bottle.policy.snapshot import PolicyFormatError
+from claude_bottle.policy.unanswered import answer_overdue, next_overdue
+from claude_bottle.sidecars.queue_file import write_queue
 
-_MAX_BYTES = 16 << 20
+_LEAST_SECONDS = 0.05
+_LOOK_SECONDS = 5.0  # a clock that was set forward is noticed so late at most
 
 
 class Proposed:
-    """`path` is empty where nothing is kept."""
+    """`path` is empty where nothing is kept; after `patience` seconds what nobody has answered is refused."""
 
-    def __init__(self, queue: Queue, path: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, queue: Queue, path: str, now: Callable[[], float], patience: float | None = None
+    ) -> None:
         self.queue = queue
         self._path = path
         self._now = now
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: set[asyncio.Future[None]] = set()
+
+    def open(self) -> None:
+        """From now on time is counted, of what an earlier life has left too."""
+        self._look()
 
     def ask(self, asked: Asked) -> Proposal:
         """Raises TooManyError, OSError."""
         queue, made = ask(self.queue, asked, self._now())
         self.put(queue)
-        return made
+        return self.queue.find(made.id) or made
 
     def tell(self, ident: str) -> None:
         """The agent has been given the answer. Raises LookupError, OSError."""
@@ -48,12 +54,28 @@ class Proposed:
 
     def put(self, queue: Queue) -> None:
         """Raises OSError; then the old queue stays."""
+        queue = answer_overdue(queue, self._patience, self._now())
         if queue == self.queue:
             return
         if self._path:
-            _replace(self._path, json.dumps(queue_to_json(queue)).encode())
+            write_queue(self._path, queue)
         self.queue = queue
         self.wake()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = next_overdue(self.queue, self._patience)
+        if at is not None:
+            delay = min(_LOOK_SECONDS, max(_LEAST_SECONDS, at - self._now()))
+            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _look(self) -> None:
+        with suppress(OSError):  # no room for a no: it waits, which allows nothing either
+            self.put(self.queue)
+        self._arm()
 
     def wake(self) -> None:
         for future in self._waiting:
@@ -68,28 +90,3 @@ class Proposed:
             await future
         finally:
             self._waiting.discard(future)
-
-
-def read_queue(path: str) -> Queue:
-    """What an earlier run of the bottle has left; empty where that is nothing, or of no use."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
-                return Queue()
-            return queue_from_json(json.loads(file.read(_MAX_BYTES)))
-    except (OSError, ValueError, RecursionError, PolicyFormatError):
-        return Queue()
-
-
-def _replace(path: str, content: bytes) -> None:
-    temporary = f"{path}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    os.rename(temporary, path)

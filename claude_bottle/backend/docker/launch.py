@@ -36,7 +36,7 @@ from claude_bottle.backend.seccomp import container_profile
 from claude_bottle.backend.sessions import FOLDER
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
-from claude_bottle.sidecars.proposed import read_queue
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.sidecars.services import SERVICES_FILE
 from claude_bottle.state.trees import remove_trees
 
@@ -88,6 +88,8 @@ class Launching:
             authorities=f"{BUNDLE_FOLDER}/{_PLACE}",
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
             services=f"{BUNDLE_FOLDER}/{SERVICES_FILE}",
+            supervised=plan.request.supervised,
+            patience=plan.request.patience,
             authority=made.authority,
             grants=made.grants,
             control=f"@{plan.names.control}",

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from claude_bottle.errors import BottleError
+from claude_bottle.policy.denials import shortened
 from claude_bottle.policy.model import Auth, Decision, Route
 from claude_bottle.sidecars.egress.authz_protocol import (
     END_OF_HEAD,
@@ -23,7 +24,6 @@ from claude_bottle.sidecars.egress.authz_protocol import (
     parse_request,
     render_allow,
     render_deny,
-    shortened,
 )
 from claude_bottle.sidecars.egress.envoy import auth_header
 from claude_bottle.sidecars.egress.outlets import Chain, find_chain
@@ -53,7 +53,9 @@ class Judge(NamedTuple):
     record: Callable[[Event], None]
     chains: tuple[Chain, ...]
     version: int
+    supervised: bool = False  # whether a refusal offers to ask for more
     use: Callable[[Route], None] = lambda route: None  # counts a request; LookupError where none is left
+    carried: Callable[[AuthzRequest], None] = lambda request: None  # LookupError where its tunnel is gone
 
     def answer(self, request: AuthzRequest) -> bytes:
         """The bytes for Envoy, after the decision has been recorded."""
@@ -69,12 +71,15 @@ class Judge(NamedTuple):
                     "credential-unavailable", "The credential for this route could not be read on the host."
                 )
         if decision.allowed:
-            decision = self._counted(decision)
+            decision = self._counted(request, decision)
         try:
             self.record(self._event(request, decision, failure))
         except OSError:
             decision = _refusal("log-unavailable", "The decision could not be recorded.")
-        return allow if decision.allowed else render_deny(request, decision.reason, decision.detail)
+        if decision.allowed:
+            return allow
+        _, reason, _, detail, nearest = decision
+        return render_deny(request, reason, detail, nearest, supervised=self.supervised)
 
     def _decide(self, request: AuthzRequest) -> Decision:
         chain = find_chain(self.chains, request.sni)
@@ -95,13 +100,14 @@ class Judge(NamedTuple):
             return _refusal("rule-changed", "The rule that allows this now leads elsewhere.")
         return decision
 
-    def _counted(self, decision: Decision) -> Decision:
+    def _counted(self, request: AuthzRequest, decision: Decision) -> Decision:
         """A use is gone even where the answer cannot be given then: the count is never too high."""
         try:
             assert decision.route is not None
+            self.carried(request)
             self.use(decision.route)
         except LookupError:
-            return _refusal("grant-ended", "The last use of this grant was taken.")
+            return _refusal("grant-ended", "What allowed this has just ended.")
         return decision
 
     def _allow(self, route: Route | None) -> bytes:

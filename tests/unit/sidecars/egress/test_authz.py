@@ -62,6 +62,31 @@ def test_parse_takes_what_envoy_writes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "peer", "plain"),
+    [
+        ("HTTP/1.1 10.0.0.0:2", "10.0.0.0:2", True),
+        ("HTTP/2 10.0.0.0:3", "10.0.0.0:3", False),
+        ("", "", False),
+    ],
+)
+def test_parse_takes_the_name_of_the_connection(told: str, peer: str, plain: bool) -> None:
+    request = parse_request(HEAD + f"\r\nx-claude-bottle-peer: {told}".encode())
+    assert (request.peer, request.plain) == (peer, plain)
+
+
+def test_a_request_in_a_connection_that_is_gone_is_refused_and_so_is_one_without_a_use_left() -> None:
+    def none_left(_: object) -> None:
+        raise LookupError
+
+    for field in ("use", "carried"):
+        judge, events = judge_of()
+        answer = judge._replace(**{field: none_left}).answer(parse_request(HEAD))
+        assert reason_of(answer) == "grant-ended"
+        assert SECRET.encode() not in answer
+        assert [event["verdict"] for event in events] == ["deny"]
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"",
@@ -293,3 +318,19 @@ def test_an_error_in_the_policy_closes_the_connection() -> None:
         raise ZeroDivisionError
 
     assert serve(judge_of(decide=broken)[0], HEAD + b"\r\n\r\n") == [b""]
+
+
+def test_a_refusal_offers_what_would_ask_for_it_where_somebody_can_be_asked() -> None:
+    judge, _ = judge_of()
+    for supervised in (False, True):
+        answer = judge._replace(supervised=supervised).answer(request("/v2/x?q=1"))
+        error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        asked = {"host": "key.example.org", "ports": [443], "methods": ["GET"], "paths": ["/v2/x"]}
+        assert error["proposal"] == (asked if supervised else None)
+        assert error["nearest"]["paths"] == ["/v1"]
+        assert b"NAME" not in answer
+
+
+def test_a_head_request_is_refused_without_a_body_also_with_an_offer() -> None:
+    answer = render_deny(AuthzRequest("HEAD", "/", "h", 443, "h"), "path-not-allowed", "", supervised=True)
+    assert answer.endswith(b"\r\n\r\n")

@@ -12,7 +12,7 @@ from claude_bottle.backend import enumerate_active_agents, load_backend, look_at
 from claude_bottle.backend.base import ActiveAgent, Look
 from claude_bottle.operations.agents import ACTIVE, NOBODY, Listing, Row, Value, warning_of
 from claude_bottle.operations.status import Status, judge
-from claude_bottle.sidecars.proposed import read_queue
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home, list_slugs
 

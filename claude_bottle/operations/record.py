@@ -13,7 +13,7 @@ from claude_bottle.backend.probe import DENIED_HOST
 from claude_bottle.errors import BottleError
 from claude_bottle.operations import deciding, decisions
 from claude_bottle.operations.context import Context
-from claude_bottle.sidecars.proposed import read_queue
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import audit
 
 if TYPE_CHECKING:

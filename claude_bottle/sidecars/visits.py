@@ -23,7 +23,7 @@ from claude_bottle.sidecars.pipelock.protocol import StageError
 
 Decide = Callable[[str, int], Decision]
 Judge = Callable[[str, int, str, str], Decision]  # host, port, method, path
-Asked = tuple[str, str]  # method, path
+Asked = tuple[int, str, str]  # port, method, path; the host is the connection's
 Record = Callable[[Mapping[str, object]], None]
 
 REMEMBERED = 64 * 1024  # characters of paths, of a connection that carries requests side by side
@@ -93,7 +93,7 @@ class Visits:
             visit.requests = {asked: None}
         elif visit.requests is not None and asked not in visit.requests:
             visit.requests[asked] = None
-            if sum(len(path) + 8 for _, path in visit.requests) > REMEMBERED:
+            if sum(len(path) + 8 for _, _, path in visit.requests) > REMEMBERED:
                 visit.requests = None
 
     def admit(self, visit: Visit, host: str, port: int) -> Route:
@@ -169,7 +169,7 @@ def _may_go_on(visit: Visit, judge: Judge | None) -> bool:
         return True
     if visit.requests is None:
         return False
-    return all(judge(visit.host, visit.port, *asked).allowed for asked in visit.requests)
+    return all(judge(visit.host, *asked).allowed for asked in visit.requests)
 
 
 def _stands(visit: Visit, decide: Decide) -> bool:

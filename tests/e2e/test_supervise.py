@@ -163,7 +163,7 @@ def test_an_agent_asks_and_is_told_what_the_operator_decided(cli: Cli) -> None:
     ) as model:
         cli.manifest(model.url)
         with beside(lambda: operator.approve(Bounds(None, 3))) as answered:
-            done = cli("run", cli.agent, "-p", "Read the manual.", "--yes")
+            done = cli("run", cli.agent, "-p", "Read the manual.", "--yes", "--wait-for-operator")
     assert (model.failures, model.finished) == ((), True), done.everything
     done.ok()
     (proposal,) = answered
@@ -184,7 +184,7 @@ def test_a_rejection_is_told_with_its_reason_and_holds(cli: Cli) -> None:
     ) as model:
         cli.manifest(model.url)
         with beside(lambda: operator.reject("use the mirror")):
-            done = cli("run", cli.agent, "-p", "Read the manual.", "--yes")
+            done = cli("run", cli.agent, "-p", "Read the manual.", "--yes", "--wait-for-operator")
     assert (model.failures, model.finished) == ((), True), done.everything
     done.ok()
 

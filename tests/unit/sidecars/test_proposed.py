@@ -10,7 +10,8 @@ import pytest
 
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import EGRESS, REJECTED, Answer, Asked, Queue
-from claude_bottle.sidecars.proposed import Proposed, read_queue
+from claude_bottle.sidecars.proposed import Proposed
+from claude_bottle.sidecars.queue_file import read_queue
 
 ASKED = Asked(EGRESS, "please", Route("a.example.org"))
 

@@ -21,8 +21,9 @@ from claude_bottle.policy.proposals import (
     Queue,
     TooManyError,
 )
-from claude_bottle.sidecars.proposed import Proposed, read_queue
+from claude_bottle.sidecars.proposed import Proposed
 from claude_bottle.sidecars.proposing import Proposing
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.sidecars.reach import Reach
 
 NO = Answer(REJECTED, "d-1", 1.0, "no")

@@ -201,7 +201,9 @@ def _instead(policy: LivePolicy, host: str, others: list[LiveRoute], slug: str) 
     covering = [route.host for route in routes_for(_bare(policy), host) if route.host != host]
     if covering:
         return f"it is allowed by {covering[0]}"
-    return nearest(host, {item.route.host for item in policy.routes}) or f"claude-bottle routes show {slug}"
+    hosts = {item.route.host for item in policy.routes}
+    close = "" if host in hosts else nearest(host, hosts)
+    return close or f"claude-bottle routes show {slug}"
 
 
 def still_allowed(policy: LivePolicy, host: str) -> str:

@@ -41,6 +41,8 @@ BENCHMARKS = {
     "list.active.bubblewrap": "listing:bubblewrap",
     "list.active.docker": "listing:docker",
     "stop.docker": "containers:stop",
+    "audit.append": "decisions:append",
+    "approve.effect": "decisions:effect",
     "memory.idle": "bottles:idle",
     "memory.idle.docker": "containers:idle",
     "import.cli": "commands:import_cli",

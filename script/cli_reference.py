@@ -37,7 +37,7 @@ exception: your terminal gets their bytes as they are.
 | {errors.EXIT_FAILED} | failed |
 | {errors.EXIT_USAGE} | the command line, the manifest or an answer cannot be carried out as given |
 | {errors.EXIT_NOT_FOUND} | a named thing does not exist: an agent, a slug, a file |
-| {errors.EXIT_DENIED} | denied by policy; no command of this release ends so |
+| {errors.EXIT_DENIED} | denied by policy, as `why` says |
 | {errors.EXIT_BACKEND_MISSING} | the backend, or a part of the host that it needs, is missing or unfit |
 | 129, 130, 143 | ended by SIGHUP, SIGINT, SIGTERM, after everything was unwound |
 

@@ -34,6 +34,7 @@ SESSION_DATA = (  # what Claude Code keeps of its conversations, below its folde
     *("file-history", "paste-cache", "image-cache", "uploads", "agent-memory"),
 )
 GATE_PORT = 9099
+SUPERVISE_PORT = 9100  # where its agent may propose changes; else nothing listens there
 _ENDING_SECONDS = 10.0
 
 Progress = Callable[[str, float], None]  # a step's name and its milliseconds
@@ -70,9 +71,12 @@ class BottleRequest(NamedTuple):
     limits: Limits
     policy: Policy
     services: tuple[str, ...]
+    supervised: bool = True  # whether its agent may propose changes
+    patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
     image: str | None = None  # what its file system is made of, where the backend makes one
     dockerfile: str | None = None
     packages: tuple[str, ...] = ()
+    added: str = ""  # lines of a Dockerfile that are carried out after all that
     runtime: str | None = None  # what stands between its programs and the host's kernel, where not nothing
 
 
@@ -146,6 +150,7 @@ class ActiveAgent(NamedTuple):
     started_at: float
     services: tuple[str, ...]
     warning: str = ""
+    down: tuple[str, ...] = ()  # of this bottle's own services, as its sidecars say it
 
 
 class SessionFile(NamedTuple):
@@ -277,6 +282,7 @@ class BottleBackend(ABC):
     name: ClassVar[str]
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
     services: ClassVar[tuple[str, ...]] = ("egress", "firewall")  # that a whole bottle has
+    logs_at_hand: ClassVar[bool] = True  # the state folder has a running bottle's, without `gather_logs`
     home_stays: ClassVar[bool] = True  # the bottle's home can still be read when `stop` has ended it
     variables: ClassVar[tuple[str, ...]] = ()  # of the operator's environment, by which bottles are found
 
@@ -298,6 +304,10 @@ class BottleBackend(ABC):
         `state` is the folder of all bottles' state.
         """
         return None
+
+    def build(self, plan: BottlePlan, progress: Progress) -> None:
+        """Makes what a launch would first have to make. Raises BottleError; then nothing has changed."""
+        return
 
     @abstractmethod
     def launch(

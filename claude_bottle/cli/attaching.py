@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from claude_bottle.errors import EXIT_FAILED, EXIT_OK, BottleError, UsageError
+from claude_bottle.errors import EXIT_OK, BottleError, UsageError
 
 if TYPE_CHECKING:
     from claude_bottle.cli.screen import Screen
     from claude_bottle.operations.context import Context
     from claude_bottle.state.metadata import Metadata
 
-_START_SECONDS = 60.0
 _AGAIN_SECONDS = 0.05
 
 
@@ -48,6 +43,8 @@ def attend(context: Context, screen: Screen, metadata: Metadata) -> int:
             screen.say(line)
         if outcome.how is How.ENDED:
             return outcome.status
+        if outcome.how is How.AGAIN:
+            continue
         if outcome.how is How.LOST:
             raise BottleError(f"the terminal of {slug} is gone", f"claude-bottle attach {slug}")
         if outcome.how is How.DETACHED:
@@ -59,70 +56,15 @@ def attend(context: Context, screen: Screen, metadata: Metadata) -> int:
 
 def _reach(context: Context, metadata: Metadata) -> socket.socket:
     """A connection to the holder. Raises BottleError where the bottle does not run."""
+    from claude_bottle.backend.terminal import get_size
+    from claude_bottle.operations.session.begin import START_SECONDS, start_holder
     from claude_bottle.operations.session.door import knock
 
     folder = context.home.bottle(metadata.slug).session
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while (connection := knock(folder)) is None:
         if time.monotonic() > deadline:
             raise BottleError(f"the terminal of {metadata.slug} does not answer", f"look at {folder}")
-        if not _start_holder(context, metadata):
+        if not start_holder(context, metadata, get_size(0)):
             time.sleep(_AGAIN_SECONDS)  # another one is there, and will answer or end
     return connection
-
-
-def _start_holder(context: Context, metadata: Metadata) -> bool:
-    """False where there is one. It is a process of its own, and nothing of this terminal's."""
-    from claude_bottle.backend.python import PACKAGE_ROOT, python_argv
-    from claude_bottle.backend.terminal import get_size
-    from claude_bottle.cli.holder import environment
-
-    spec = {"home": str(context.home.root), "slug": metadata.slug, "size": get_size(0)}
-    with open(os.memfd_create("holder"), "w+b") as complaint:
-        process = subprocess.Popen(
-            python_argv("cli.holder", PACKAGE_ROOT),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaint,
-            cwd="/",
-            env=environment(metadata, context.environment),
-            start_new_session=True,
-        )
-        try:
-            said = _answer(process, json.dumps(spec).encode())
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        threading.Thread(target=process.wait, daemon=True).start()  # it may end while this one lives on
-        complaint.seek(0)
-        return _understood(said, complaint.read())
-
-
-def _answer(process: subprocess.Popen[bytes], spec: bytes) -> bytes:
-    """All that it says until it lets go of us. Raises BottleError where it says nothing for too long."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process.stdin as its_input, suppress(BrokenPipeError):  # then it says why
-        its_input.write(spec)
-    said, deadline = b"", time.monotonic() + _START_SECONDS
-    with process.stdout as output:
-        while select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            part = os.read(output.fileno(), 65536)
-            if not part:
-                return said
-            said += part
-    raise BottleError(f"claude's terminal said nothing for {_START_SECONDS:.0f} s")
-
-
-def _understood(said: bytes, complaint: bytes) -> bool:
-    try:
-        message: dict[str, Any] = json.loads(said)
-    except ValueError as error:
-        lines = complaint.decode(errors="replace").splitlines()
-        raise BottleError(f"claude's terminal did not start: {lines[-1] if lines else 'no word'}") from error
-    if "error" in message:
-        failed = BottleError(message["error"], message.get("hint"))
-        failed.exit_code = message.get("status", EXIT_FAILED)
-        raise failed
-    return bool(message["ready"])

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from claude_bottle.errors import EXIT_FAILED, BottleError
@@ -19,19 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_bottle.operations.context import Context
+    from claude_bottle.operations.notify import Watch
     from claude_bottle.operations.session.holder import Program, Size
     from claude_bottle.state.metadata import Metadata
 
 _ENDED_OUTSIDE = 143  # as of a program that was told to end
-
-
-def environment(metadata: Metadata, host: Mapping[str, str]) -> dict[str, str]:
-    """Of the operator's, what the backend and git need and claude must know of the terminal; no secret."""
-    from claude_bottle.backend import load_backend
-    from claude_bottle.proc import Command, environment_for
-
-    keep = ("TERM", "COLORTERM", *load_backend(metadata.backend).variables)
-    return environment_for(Command((), keep=keep), host)
 
 
 def start(_: list[str]) -> NoReturn:
@@ -71,10 +62,25 @@ def _hold(spec: dict[str, Any]) -> dict[str, Any]:
     listener = door.listen(paths.session)
     _say({"ready": True})
     _let_go(paths.logs)
-    holder = Holder(listener, program, size)
+    bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    holder = Holder(listener, program, size, bell)
+    watching = _watch(context, metadata, bell)
     status = holder.serve()
+    watching.stop()
     holder.farewell(*_settled(context, metadata, mark, status))
     os._exit(0)
+
+
+def _watch(context: Context, metadata: Metadata, bell: int) -> Watch:
+    """Whoever is attached hears a bell when the agent asks; the operator's command is run whoever is."""
+    from claude_bottle.operations.notify import watch
+    from claude_bottle.operations.session import claude
+
+    def complain(text: str) -> None:
+        os.write(2, f"{text}\n".encode())  # the session's own log by now
+
+    asked = claude.recall(context.home.bottle(metadata.slug))
+    return watch(context, metadata, asked.notify, complain, lambda notice: os.eventfd_write(bell, 1))
 
 
 def _run_claude(context: Context, metadata: Metadata, size: Size) -> Program:
@@ -92,8 +98,11 @@ def _run_claude(context: Context, metadata: Metadata, size: Size) -> Program:
     return program
 
 
-def _settled(context: Context, metadata: Metadata, mark: bytes, status: int) -> tuple[str, int]:
-    """The end of the bottle, if it is still the same; what is to be said of it, and the status."""
+def _settled(context: Context, metadata: Metadata, mark: bytes, status: int) -> tuple[str, int | None]:
+    """The end of the bottle, if it is still the same; what is to be said of it, and the status.
+
+    No status where the bottle was launched again meanwhile: then claude goes on, and so may who looks.
+    """
     from claude_bottle.backend import load_backend
     from claude_bottle.cli.launching import report
     from claude_bottle.cli.screen import Screen
@@ -108,7 +117,9 @@ def _settled(context: Context, metadata: Metadata, mark: bytes, status: int) -> 
     try:
         with store.locked(paths):  # who stops it has it until all is done
             same = launch_mark(paths) == mark
-            bottle = load_backend(metadata.backend).find(metadata, paths) if same else None
+            bottle = load_backend(metadata.backend).find(metadata, paths) if paths.root.is_dir() else None
+        if not same and bottle is not None:
+            return f"{metadata.slug} was launched again", None
         if bottle is None:
             screen.say(f"{metadata.slug} was stopped, or has died")
             status = _ENDED_OUTSIDE

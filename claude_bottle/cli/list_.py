@@ -2,9 +2,10 @@
 
 active: <backend> TAB <slug> TAB <agent> TAB <services>, sorted by start. Services that are not up are left
 out. With --json each also has what it does: status (starting, working, waiting for input, idle, degraded,
-exited, unknown), what it waits for, since when, which services are down, and its memory in bytes. Status
-is what Claude Code in the bottle says of itself: good to know, nothing to rely on. With --watch this is
-looked at again each second; plain is a line for each change, with its time in front and the status behind.
+exited, unknown), what it waits for, since when, which services are down, its memory in bytes, and how many
+of its proposals wait for your answer (null where only `proposals` can tell). Status is what Claude Code in
+the bottle says of itself: good to know, nothing to rely on. With --watch this is looked at again each
+second; plain is a line for each change, with its time in front and the status behind.
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     show_preflight(screen, offer.prepared)
     for index, change in enumerate(offer.changes):
         screen.pair("" if index else "changed", f"{change.how:<8}{change.label}: {change.text}")
+    for note in offer.notes:
+        screen.say(note)
     if not screen.confirm("Start it again?", options.yes):
         return 0
     launched, problems = resume(context, offer, screen.step, screen.ask)
@@ -46,7 +48,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     from claude_bottle.operations.session.claude import Asked, remember
 
     always = tuple(offer.prepared.claude_arguments)
-    remember(launched.paths, Asked(always, (*launched.claude_arguments[len(always) :], *arguments)))
+    first = (*launched.claude_arguments[len(always) :], *arguments)
+    remember(launched.paths, Asked(always, first, notify=launched.notify))
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0

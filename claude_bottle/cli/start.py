@@ -49,7 +49,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         return 0
     from claude_bottle.operations.session.claude import Asked, remember
 
-    remember(launched.paths, Asked(tuple(launched.claude_arguments), arguments))
+    always = tuple(launched.claude_arguments)
+    remember(launched.paths, Asked(always, arguments, notify=launched.notify))
     if options.detach:
         screen.put(launched.metadata.slug)
         return 0

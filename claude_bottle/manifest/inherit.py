@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from claude_bottle.manifest.model import Bottle, BottleEgress, Git, Limits, SshEntry
+from claude_bottle.manifest.model import Bottle, BottleEgress, Git, Limits, SshEntry, Supervise
 from claude_bottle.policy.routes import merge_routes
 
 MAX_CHAIN = 32
@@ -92,6 +92,10 @@ def _limits(base: Limits, over: Limits) -> Limits:
     return base._replace(**{key: value for key, value in over._asdict().items() if value is not None})
 
 
+def _supervise(base: Supervise, over: Supervise) -> Supervise:
+    return base.overlaid(over)
+
+
 def _union(base: tuple[str, ...], over: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(base + over))
 
@@ -104,4 +108,5 @@ _MERGE: Mapping[str, Callable[[Any, Any], Any]] = {
     "git": _git,
     "limits": _limits,
     "packages": _union,
+    "supervise": _supervise,
 }

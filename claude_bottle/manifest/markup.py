@@ -63,6 +63,17 @@ def read_markdown(text: str, file: str, root: KeyPath = ()) -> Document:
     return document
 
 
+def read_yaml(text: str, file: str) -> Document:
+    """A whole file of YAML, by the rules for front matter; key paths begin at its root."""
+    document = Document(file)
+    document.positions[()] = Position(file, 1, 1)
+    if len(text) > MAX_FRONT_MATTER:
+        document.wrong(1, 1, "longer than 64 KiB")
+    else:
+        _FrontMatter(document, first_line=1).read(text, ())
+    return document
+
+
 def read_json(text: str, file: str) -> Document:
     """A JSON text; key paths begin at its root."""
     document = Document(file)
@@ -82,10 +93,15 @@ def read_json(text: str, file: str) -> Document:
 
 
 class _FrontMatter:
-    """One YAML mapping as plain data, by way of its nodes: they know their places, values do not."""
+    """One YAML mapping as plain data, by way of its nodes: they know their places, values do not.
 
-    def __init__(self, document: Document) -> None:
+    `first_line` is where it begins in its file: marks count from 0.
+    """
+
+    def __init__(self, document: Document, first_line: int = 2) -> None:
         import yaml
+
+        self._first_line = first_line
 
         self._yaml = yaml
         self._document = document
@@ -104,7 +120,9 @@ class _FrontMatter:
         except self._yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line, mark.column) if mark else (0, 0)
-            self._document.wrong(line + 2, column + 1, f"not YAML: {show(str(error.problem), 200)}")
+            self._document.wrong(
+                line + self._first_line, column + 1, f"not YAML: {show(str(error.problem), 200)}"
+            )
         except self._yaml.YAMLError as error:
             self._document.wrong(1, 1, f"not YAML: {show(str(error), 200)}")
         else:
@@ -171,16 +189,14 @@ class _FrontMatter:
         return text
 
     def _place(self, node: yaml.Node, path: KeyPath) -> None:
-        self._document.positions[path] = Position(self._document.file, *_line_and_column(node))
+        self._document.positions[path] = Position(self._document.file, *self._line_and_column(node))
 
     def _wrong(self, thing: yaml.Node | yaml.Event, message: str, hint: str = "", path: KeyPath = ()) -> None:
-        self._document.wrong(*_line_and_column(thing), message, hint, path)
+        self._document.wrong(*self._line_and_column(thing), message, hint, path)
 
-
-def _line_and_column(thing: yaml.Node | yaml.Event) -> tuple[int, int]:
-    """In the file: marks count from 0, and the front matter begins on the second line."""
-    mark = thing.start_mark
-    return (mark.line + 2, mark.column + 1) if mark else (1, 1)
+    def _line_and_column(self, thing: yaml.Node | yaml.Event) -> tuple[int, int]:
+        mark = thing.start_mark
+        return (mark.line + self._first_line, mark.column + 1) if mark else (1, 1)
 
 
 class _Open:

@@ -26,6 +26,7 @@ __all__ = [
     "Route",
     "SecretRef",
     "SshEntry",
+    "Supervise",
     "Upstream",
     "digest_of",
     "resolved_digest",
@@ -33,6 +34,7 @@ __all__ = [
 
 WORKSPACES = ("clone", "overlay", "copy", "bind", "none")
 RUNTIMES = ("runsc",)
+WAIT, REJECT = "wait", "reject"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -94,6 +96,33 @@ class Limits(NamedTuple):
     wall_time: int | None = None
 
 
+class Supervise(NamedTuple):
+    """Whether the agent may propose changes; true where it may.
+
+    `unanswered` is what becomes of a proposal that nobody answers: None leaves it to the command, WAIT waits,
+    REJECT refuses it `after` so many seconds, at once where that is None. `notify` is the operator's command
+    that tells of one.
+    """
+
+    allowed: bool = True
+    unanswered: str | None = None
+    after: int | None = None
+    notify: tuple[str, ...] | None = None
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for which a proposal waits; None is for ever, or for the command to say."""
+        return float(self.after or 0) if self.unanswered == REJECT else None
+
+    def overlaid(self, over: Supervise) -> Supervise:
+        """`over` laid over this; what is unanswered and after when are one setting."""
+        waits = over if over.unanswered is not None else self
+        return Supervise(over.allowed, waits.unanswered, waits.after, over.notify or self.notify)
+
+
 class Bottle(NamedTuple):
     """A bottle with its inheritance folded in. `extends` says what it was folded from."""
 
@@ -103,7 +132,7 @@ class Bottle(NamedTuple):
     ssh: tuple[SshEntry, ...] = ()
     git: Git = Git()
     workspace: str | None = None
-    supervise: bool = True
+    supervise: Supervise = Supervise()
     limits: Limits = Limits()
     image: str | None = None
     dockerfile: str | None = None

@@ -15,6 +15,7 @@ from claude_bottle.manifest.fields import (
     Key,
     Kind,
     boolean,
+    by_type,
     choice,
     line,
     list_of,
@@ -25,7 +26,9 @@ from claude_bottle.manifest.fields import (
     record,
 )
 from claude_bottle.manifest.model import (
+    REJECT,
     RUNTIMES,
+    WAIT,
     WORKSPACES,
     BottleEgress,
     Git,
@@ -33,11 +36,12 @@ from claude_bottle.manifest.model import (
     GitUser,
     Limits,
     SshEntry,
+    Supervise,
 )
 from claude_bottle.manifest.problems import KeyPath, Report
 from claude_bottle.policy.hosts import is_public_address, parse_ip
 from claude_bottle.policy.model import Auth, Route
-from claude_bottle.policy.rules import DETECTORS, route_conflicts
+from claude_bottle.policy.rules import DETECTORS, OTHERWISE, route_conflicts, treated_otherwise
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -62,13 +66,13 @@ def bottle() -> Kind[Values]:
                 _frozen(v.env_name(), v.env_value()),
                 "NAME: a literal, ${HOST_NAME} (copied from the host) or ?question (asked on the terminal)",
             ),
-            "egress": Key(_egress(), "where the bottle may go; nowhere else"),
+            "egress": Key(egress(), "where the bottle may go; nowhere else"),
             "ssh": Key(
                 list_of(_ssh(), same=lambda entry: entry.host), "SSH destinations; the keys stay outside"
             ),
             "git": Key(_git(), "repositories behind the git gate, and who commits are by"),
             "workspace": Key(choice(*WORKSPACES), "how the project gets into the bottle"),
-            "supervise": Key(boolean(), "may the agent propose changes (default true)"),
+            "supervise": Key(_supervise(), "may the agent propose changes (default true), and what then"),
             "limits": Key(_limits(), "what the bottle may use up"),
             "image": Key(image, "container image that the file system is made of"),
             "dockerfile": Key(v.host_path(), "Dockerfile that the file system is built from"),
@@ -105,7 +109,7 @@ def agent() -> Kind[Values]:
     )
 
 
-def _egress() -> Kind[BottleEgress]:
+def egress() -> Kind[BottleEgress]:
     return record(
         {
             "routes": Key(list_of(_route()), "rules: any of them may allow"),
@@ -216,6 +220,27 @@ def _limits() -> Kind[Limits]:
     )
 
 
+def _supervise() -> Kind[Supervise]:
+    forms: dict[type, Kind[Supervise]] = {
+        bool: mapped(boolean(), Supervise),
+        dict: record(
+            {
+                "unanswered": Key(choice(WAIT, REJECT), "what becomes of a proposal that nobody answers"),
+                "after": Key(v.duration(), 'reject it so much later, such as "10m" (default: at once)'),
+                "notify": Key(v.program(), "your program and its arguments; it is run when a proposal comes"),
+            },
+            lambda values, path, report: Supervise(**values),
+            _supervise_clash,
+        ),
+    }
+    return by_type("true, false or a mapping", forms)
+
+
+def _supervise_clash(keys: Mapping[object, object], path: KeyPath, report: Report) -> None:
+    if "after" in keys and keys.get("unanswered") != REJECT:
+        report.add((*path, "after"), f"has no meaning without `unanswered: {REJECT}`")
+
+
 def _build_route(values: Values, path: KeyPath, report: Report) -> Route | None:
     if not _reachable(values["host"], (*path, "host"), report):
         return None
@@ -248,13 +273,9 @@ def _build_egress(values: Values, path: KeyPath, report: Report) -> BottleEgress
     """Refuses what would silently widen a rule of the same bottle."""
     routes: tuple[Route, ...] = values.get("routes", ())
     allowed: tuple[Route, ...] = values.get("allowlist", ())
-    treated: dict[tuple[str, int], tuple[object, ...]] = {}
     before = len(report.problems)
-    for at, route in enumerate(routes):
-        own = (route.inspect, route.upstream)
-        if any(treated.setdefault((route.host, port), own) != own for port in route.ports):
-            message = "another route of this host and port differs in `inspect` or `upstream`"
-            report.add((*path, "routes", at), message)
+    for at in treated_otherwise(routes):
+        report.add((*path, "routes", at), OTHERWISE)
     named = {route.host for route in routes}
     for at, route in enumerate(allowed):
         if route.host in named:

@@ -123,6 +123,25 @@ def list_of_words() -> Kind[tuple[str, ...]]:
     return Kind(read, schema)
 
 
+def program() -> Kind[tuple[str, ...]]:
+    """A program of the operator's and its arguments; it is found by PATH or by its whole path."""
+    words = list_of_words()
+
+    def read(value: object, path: KeyPath, report: Report) -> tuple[str, ...] | None:
+        argv = words.read(value, path, report)
+        if argv is None:
+            return None
+        if not argv[0] or ("/" in argv[0] and not argv[0].startswith("/")):
+            report.add((*path, 0), "name a program, or its whole path")
+            return None
+        if len(argv) > 64 or any("\0" in word or len(word) > 4096 for word in argv):
+            report.add(path, "a program takes at most 63 arguments of at most 4096 characters, without NUL")
+            return None
+        return argv
+
+    return Kind(read, words.schema)
+
+
 def names(of: Kind[str]) -> Kind[tuple[str, ...]]:
     """One name, or a list of them."""
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.backend import get_bottle_backend
 from claude_bottle.backend.base import EnvoyFiles
-from claude_bottle.errors import BottleError, NotFoundError
+from claude_bottle.errors import BottleError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from claude_bottle.backend.base import BottleBackend, Warm
+    from claude_bottle.manifest.model import Supervise
     from claude_bottle.operations.context import Context
 
 _AUTHORITIES = (
@@ -34,6 +35,22 @@ class Options(NamedTuple):
     folder: Path | None = None  # instead of the present one
     carry: bool = False
     arguments: tuple[str, ...] = ()  # for claude
+    unanswered: Unanswered | None = None
+
+
+class Unanswered(NamedTuple):
+    """What a command says of proposals that nobody answers: where the manifest says nothing, or `over` it."""
+
+    supervise: Supervise
+    over: bool = False
+
+    def laid(self, manifest: Supervise) -> Supervise:
+        """Raises UsageError where there will be no proposals."""
+        if not self.over:
+            return self.supervise.overlaid(manifest)
+        if not manifest:
+            raise UsageError("the manifest lets this agent ask for nothing", "leave out --wait-for-operator")
+        return manifest.overlaid(self.supervise)
 
 
 def choose_backend(context: Context, options: Options) -> BottleBackend:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from claude_bottle.backend.base import AUTHORITIES, GATE_PORT, NODE_HOME, WORKSPACE
+from claude_bottle.backend.base import AUTHORITIES, GATE_PORT, NODE_HOME, SUPERVISE_PORT, WORKSPACE
 from claude_bottle.policy.model import Auth, Route, SecretRef
 
 API_HOST = "api.anthropic.com"
@@ -20,6 +20,7 @@ PROMPT_FILE = f"{CONFIG}/claude-bottle-prompt.md"
 OWN = "claude-bottle"  # the origin of rules that no manifest wrote
 _INFERENCE = ("/v1/messages",)
 _MANAGED = ("/api/claude_code/settings", "/api/claude_code/policy_limits")
+_CALL_MS = 60 * 60 * 1000
 _PROXY = f"http://127.0.0.1:{GATE_PORT}"
 _PATH = (
     "/opt/claude-bottle/bin",
@@ -136,8 +137,27 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def arguments(prompt: str, model: str | None, extra: Iterable[str] = ()) -> list[str]:
-    found = ["--dangerously-skip-permissions"]
+def mcp_servers() -> str:
+    """What Claude Code is told of the supervise sidecar, beside whatever else it is configured with.
+
+    Its tools are there from the start, as one that has to be searched for is not found at a denial. A call
+    may last longer than the sidecar lets one wait.
+    """
+    server = {
+        "type": "http",
+        "url": f"http://127.0.0.1:{SUPERVISE_PORT}/mcp",
+        "alwaysLoad": True,
+        "timeout": _CALL_MS,
+    }
+    return json.dumps({"mcpServers": {"claude-bottle": server}})
+
+
+def arguments(
+    prompt: str, model: str | None, extra: Iterable[str] = (), *, supervised: bool = False
+) -> list[str]:
+    """The servers stand in the arguments and in no file, which the agent could break for the next start."""
+    found = ["--mcp-config", mcp_servers()] if supervised else []  # takes all words up to the next option
+    found.append("--dangerously-skip-permissions")
     if prompt:
         found += ["--append-system-prompt-file", PROMPT_FILE]
     if model:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle
 from claude_bottle.errors import UsageError
 from claude_bottle.proc import Command, Runner, TimeOver
 
+if TYPE_CHECKING:
+    from claude_bottle.operations.context import Context
+    from claude_bottle.operations.launch import Launched
+    from claude_bottle.state.paths import BottlePaths
+
+_REBUILD_SECONDS = 60.0
 _OUTPUT_BYTES = 64 << 20
 
 
@@ -41,6 +49,40 @@ def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str
     return Answer(
         done.status, text if isinstance(text, str) else "", result, done.complaint if done.status else ""
     )
+
+
+def converse(context: Context, launched: Launched, prompt: str, timeout: float) -> tuple[Answer, Bottle]:
+    """Claude's last answer, and the bottle that it comes from: the one that was launched may be rebuilt.
+
+    Raises as `ask_claude` does.
+    """
+    from claude_bottle.operations.rebuild import message
+    from claude_bottle.operations.session.claude import launch_mark
+    from claude_bottle.state import additions, store
+
+    paths, deadline = launched.paths, time.monotonic() + timeout
+    bottle, arguments = launched.bottle, launched.claude_arguments
+    while True:
+        mark, before = launch_mark(paths), additions.load(paths)
+        left = deadline - time.monotonic()
+        answer = ask_claude(context.runner, bottle, arguments, prompt, max(1.0, left))
+        _await_rebuild(paths, mark)
+        with store.locked(paths):
+            again = load_backend(launched.metadata.backend).find(launched.metadata, paths)
+            if launch_mark(paths) == mark or again is None:
+                return answer, bottle
+            new = additions.load(paths).without(before)
+        bottle, arguments = again, [*launched.claude_arguments, "--continue"]
+        prompt = message(new, "" if new else "it failed")
+
+
+def _await_rebuild(paths: BottlePaths, mark: bytes) -> None:
+    """Claude may have ended because it heard that it will be resumed; then the bottle goes any moment."""
+    from claude_bottle.operations.session.claude import launch_mark
+
+    deadline = time.monotonic() + _REBUILD_SECONDS
+    while paths.rebuild.exists() and launch_mark(paths) == mark and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def seconds(text: str) -> float:

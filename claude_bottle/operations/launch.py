@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from claude_bottle.backend import load_backend
 from claude_bottle.backend.base import Bottle, BundlePlan, Progress, Secrets, Warm
 from claude_bottle.backend.beside import Beside
 from claude_bottle.errors import BottleError, NotFoundError
-from claude_bottle.operations import claude, handover, picture, workspace
+from claude_bottle.operations import claude, handover, picture, record, workspace
 from claude_bottle.operations.choices import envoy_files
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
@@ -37,6 +38,7 @@ class Launched(NamedTuple):
     paths: BottlePaths
     claude_arguments: list[str]
     proof: tuple[Check, ...]
+    notify: tuple[str, ...] = ()  # the operator's command that tells of a proposal
 
 
 class Steps:
@@ -70,14 +72,20 @@ def launch(
             raise
 
 
-def revive(context: Context, prepared: Prepared, progress: Progress, ask: Ask) -> Launched:
-    """A bottle whose state is there already; the caller holds its lock.
+def revive(
+    context: Context,
+    prepared: Prepared,
+    progress: Progress,
+    ask: Ask,
+    proved: Callable[[], None] = lambda: None,
+) -> Launched:
+    """A bottle whose state is there already; the caller holds its lock. `proved` is called when it is proved.
 
     Raises BottleError; then nothing runs and the state is as it was.
     """
     handover.forget(prepared.paths)
     with store.explained(context.home):
-        return _launch(context, prepared, progress, ask, again=True)
+        return _launch(context, prepared, progress, ask, again=True, proved=proved)
 
 
 def _launch(
@@ -88,6 +96,7 @@ def _launch(
     *,
     again: bool,
     warm: Warm | None = None,
+    proved: Callable[[], None] = lambda: None,
 ) -> Launched:
     bottle: Bottle | None = None
     try:
@@ -101,8 +110,11 @@ def _launch(
         steps.done(f"proved by {len(proof)} checks from inside")
         if not again:  # from now on there is something to go on with
             picture.save(prepared.paths, picture.of(prepared))
+        proved()
+        record.start(context, prepared, again=again)
         bottle.keep()
-        return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof)
+        notify = prepared.bottle.supervise.notify or ()
+        return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof, notify)
     except BaseException:
         if bottle is not None:
             bottle.stop()

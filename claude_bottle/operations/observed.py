@@ -12,6 +12,7 @@ from claude_bottle.backend import enumerate_active_agents, load_backend, look_at
 from claude_bottle.backend.base import ActiveAgent, Look
 from claude_bottle.operations.agents import ACTIVE, NOBODY, Listing, Row, Value, warning_of
 from claude_bottle.operations.status import Status, judge
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home, list_slugs
 
@@ -39,7 +40,8 @@ def _by_backend(agents: Iterable[ActiveAgent]) -> dict[str, list[str]]:
 def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
     status = Status("unknown")
     if agent.slug != NOBODY:
-        status = judge(look, agent.services, load_backend(agent.backend_name).services)
+        expected = dict.fromkeys((*load_backend(agent.backend_name).services, *agent.down))
+        status = judge(look, agent.services, expected)
     values: tuple[tuple[str, Value], ...] = (
         ("backend", agent.backend_name),
         ("slug", agent.slug),
@@ -52,8 +54,16 @@ def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
         ("since", status.since),
         ("down", status.down),
         ("memory", status.memory),
+        ("approvals", _approvals(home, agent)),
     )
     return Row(values, ACTIVE)
+
+
+def _approvals(home: Home, agent: ActiveAgent) -> int | None:
+    """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand."""
+    if agent.slug == NOBODY or not load_backend(agent.backend_name).logs_at_hand:
+        return None
+    return len(read_queue(str(home.bottle(agent.slug).proposals)).pending)
 
 
 def _recorded(home: Home, slug: str) -> tuple[tuple[str, Value], ...]:

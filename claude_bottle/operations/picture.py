@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.manifest.model import Agent, Bottle, digest_of
-from claude_bottle.operations.preflight import describe_route
+from claude_bottle.operations.preflight import describe_proposals, describe_route
 from claude_bottle.policy.model import Route
 from claude_bottle.state.paths import BottlePaths
 from claude_bottle.state.store import write_atomically
@@ -33,8 +33,8 @@ class Change(NamedTuple):
     text: str
 
 
-def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route]) -> Picture:
-    """`routes` are all that there are, Claude's own included."""
+def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route], added: Iterable[str] = ()) -> Picture:
+    """`routes` are all that there are, Claude's own included; `added` are lines of a Dockerfile."""
     env = {"literal": "", "host": " from ${{{0}}} of the host", "ask": " asked"}
     limits = bottle.limits._asdict().items()
     found = [
@@ -47,10 +47,11 @@ def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route]) -> Picture:
             ("git", f"{name} {repo.url} {' '.join(repo.refs) or 'no ref may be pushed'}")
             for name, repo in bottle.git.repos.items()
         ),
-        ("proposals", "allowed" if bottle.supervise else "none"),
+        ("proposals", describe_proposals(bottle.supervise)),
         *(("limit", f"{name.replace('_', ' ')} {value}") for name, value in limits if value is not None),
         *((key, value) for key in ("image", "dockerfile", "runtime") if (value := getattr(bottle, key))),
         *(("package", name) for name in bottle.packages),
+        *(("image line", line) for line in added),
         *(("skill", name) for name in agent.skills),
         *([("model", agent.model)] if agent.model else []),
         *([("prompt", digest_of(agent.prompt)[:12])] if agent.prompt else []),
@@ -60,7 +61,13 @@ def draw(agent: Agent, bottle: Bottle, routes: Iterable[Route]) -> Picture:
 
 
 def _unshown(bottle: Bottle) -> object:
-    return [{name: list(value) for name, value in bottle.env.items()}, bottle.ssh, dict(bottle.git.repos)]
+    told = [bottle.supervise.notify] if bottle.supervise.notify else []
+    return [
+        {name: list(value) for name, value in bottle.env.items()},
+        bottle.ssh,
+        dict(bottle.git.repos),
+        *told,
+    ]
 
 
 def difference(before: Picture | None, now: Picture, *, same_digest: bool) -> tuple[Change, ...]:
@@ -84,7 +91,8 @@ def difference(before: Picture | None, now: Picture, *, same_digest: bool) -> tu
 
 
 def of(prepared: Prepared) -> Picture:
-    return draw(prepared.agent, prepared.bottle, prepared.plan.request.policy.routes)
+    routes = prepared.plan.request.policy.routes
+    return draw(prepared.agent, prepared.bottle, routes, prepared.additions.lines)
 
 
 def render(picture: Picture) -> str:

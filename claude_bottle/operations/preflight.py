@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claude_bottle.manifest.model import Bottle
+from claude_bottle.manifest.model import REJECT, Bottle, Supervise
 from claude_bottle.policy.model import Route
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def describe(prepared: Prepared) -> list[Line]:
     lines += _block("workspace", [source])
     lines += _block("may reach", [*map(describe_route, request.policy.routes), "nothing else"])
     lines += _block("variables", _variables(prepared.bottle))
+    lines += _block("proposals", [describe_proposals(prepared.bottle.supervise)])
+    lines += _block("added", _added(prepared))
     lines += _block("held by", list(prepared.plan.protections()))
     lines += _block("note", [*prepared.warnings, *_notes(prepared)])
     return lines
@@ -51,6 +53,27 @@ def describe_route(route: Route) -> str:
     return "  ".join(words)
 
 
+def describe_proposals(supervise: Supervise) -> str:
+    """What becomes of what the agent asks for, and who is told."""
+    if not supervise:
+        return "none: the agent cannot ask for anything"
+    if supervise.unanswered != REJECT:
+        waits = "wait for your answer"
+    elif supervise.after is None:
+        waits = "rejected at once, as nobody is there to answer"
+    else:
+        waits = f"rejected where nobody has answered after {length(supervise.after)}"
+    return f"{waits}; told by {supervise.notify[0]}" if supervise.notify else waits
+
+
+def length(seconds: int) -> str:
+    """As a manifest writes it."""
+    for unit, factor in (("h", 3600), ("m", 60)):
+        if seconds % factor == 0:
+            return f"{seconds // factor}{unit}"
+    return f"{seconds}s"
+
+
 def _variables(bottle: Bottle) -> list[str]:
     found = []
     for name, value in bottle.env.items():
@@ -61,6 +84,12 @@ def _variables(bottle: Bottle) -> list[str]:
         }
         found.append(f"{name}{kind[value.kind]}")
     return found
+
+
+def _added(prepared: Prepared) -> list[str]:
+    """What was approved since the first start."""
+    added = prepared.additions
+    return [*([f"packages {' '.join(added.packages)}"] if added.packages else []), *added.lines]
 
 
 def _notes(prepared: Prepared) -> list[str]:

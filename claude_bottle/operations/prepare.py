@@ -22,14 +22,16 @@ from claude_bottle.backend.base import (
 )
 from claude_bottle.errors import NotFoundError, UsageError
 from claude_bottle.manifest.load import LoadedManifest, load_manifest
-from claude_bottle.manifest.model import Agent, Bottle, resolved_digest
+from claude_bottle.manifest.model import Agent, Bottle, Supervise, resolved_digest
 from claude_bottle.operations import claude, workspace
 from claude_bottle.operations.choices import Options, choose_backend, find_authorities
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import claude_credential, find_claude
 from claude_bottle.operations.repository import git, observe_repository
+from claude_bottle.policy.additions import Additions
 from claude_bottle.policy.model import Policy, Route
-from claude_bottle.state import store
+from claude_bottle.sidecars.services import SERVICES, SUPERVISE
+from claude_bottle.state import additions, store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import BottlePaths
 
@@ -53,10 +55,11 @@ class Prepared(NamedTuple):
     authorities: Path
     git_user: tuple[str, str]
     warnings: tuple[str, ...]
+    additions: Additions = Additions()
 
     @property
     def claude_arguments(self) -> list[str]:
-        return claude.arguments(self.agent.prompt, self.agent.model)
+        return claude.arguments(self.agent.prompt, self.agent.model, supervised=bool(self.bottle.supervise))
 
 
 def resolve_agent(loaded: LoadedManifest, name: str) -> tuple[Agent, Bottle]:
@@ -78,6 +81,7 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
     """Raises BottleError; the state folder is then gone again."""
     loaded = load(context)
     agent, bottle = resolve_agent(loaded, options.agent)
+    supervise = options.unanswered.laid(bottle.supervise) if options.unanswered else bottle.supervise
     backend = backend or choose_backend(context, options)
     _refuse_what_is_not_done(backend, bottle)
     folder = (options.folder or context.folder).resolve()
@@ -106,20 +110,27 @@ def prepare(context: Context, options: Options, backend: BottleBackend | None = 
         )
         store.save(context.home, metadata)
         purpose = _purpose(context, loaded, metadata.agent)
+        purpose = purpose._replace(bottle=purpose.bottle._replace(supervise=supervise))
         return _assemble(context, purpose, backend, work, metadata, _why(options, context))
     except BaseException:
         store.remove(paths)
         raise
 
 
-def prepare_again(context: Context, metadata: Metadata) -> Prepared:
+def prepare_again(context: Context, metadata: Metadata, added: Additions | None = None) -> Prepared:
     """The same bottle from its own state: same backend, same folders, the manifest as it is now.
+
+    `added` is by default what the state says was added to it.
 
     The metadata of what is returned is of the manifest as it is now. Raises BottleError.
     """
     loaded = load(context)
     purpose = _purpose(context, loaded, metadata.agent)
+    added = additions.load(context.home.bottle(metadata.slug)) if added is None else added
+    purpose = purpose.with_added(added)
     _refuse_what_is_not_done(load_backend(metadata.backend), purpose.bottle)
+    if added.dockerfile and "dockerfile" not in load_backend(metadata.backend).handles:
+        raise UsageError(f"the backend {metadata.backend} cannot add to a bottle's file system")
     if (purpose.bottle.runtime or "") != metadata.runtime:
         where = purpose.bottle.origin or purpose.bottle.name
         before, now = metadata.runtime or "none", purpose.bottle.runtime or "none"
@@ -138,7 +149,8 @@ def prepare_capture(context: Context, metadata: Metadata) -> Prepared:
     It needs neither the manifest nor a secret, which may both be gone by then.
     """
     agent = Agent(name=metadata.agent, bottle=metadata.bottle)
-    bottle = Bottle(name=metadata.bottle, runtime=metadata.runtime or None)
+    nobody_asks = Supervise(allowed=False)
+    bottle = Bottle(name=metadata.bottle, runtime=metadata.runtime or None, supervise=nobody_asks)
     return _from_state(context, _Purpose(agent, bottle, None, ()), metadata)
 
 
@@ -166,6 +178,11 @@ class _Purpose(NamedTuple):
     credential: claude.Credential | None
     routes: tuple[Route, ...]
     warnings: tuple[str, ...] = ()
+    additions: Additions = Additions()
+
+    def with_added(self, added: Additions) -> _Purpose:
+        packages = tuple(dict.fromkeys(self.bottle.packages + added.packages))
+        return self._replace(bottle=self.bottle._replace(packages=packages), additions=added)
 
 
 def _purpose(context: Context, loaded: LoadedManifest, name: str) -> _Purpose:
@@ -200,6 +217,7 @@ def _assemble(
         authorities=find_authorities(context),
         git_user=_git_user(context, purpose.agent, purpose.bottle),
         warnings=purpose.warnings,
+        additions=purpose.additions,
     )
 
 
@@ -226,10 +244,13 @@ def _request(
         environment=(*own, *literal),
         limits=bottle.limits,
         policy=Policy(purpose.routes),
-        services=("egress", "firewall"),
+        services=(*SERVICES, *([SUPERVISE] if bottle.supervise else [])),
+        supervised=bottle.supervise.allowed,
+        patience=bottle.supervise.patience,
         image=bottle.image,
         dockerfile=bottle.dockerfile,
         packages=bottle.packages,
+        added=purpose.additions.dockerfile,
         runtime=bottle.runtime,
     )
 

@@ -7,6 +7,7 @@ differs from what the bottle was is shown before it is agreed to.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from claude_bottle.backend import load_backend
@@ -18,18 +19,20 @@ from claude_bottle.operations.credentials import Ask
 from claude_bottle.operations.launch import Launched, revive
 from claude_bottle.operations.prepare import Prepared, prepare_again
 from claude_bottle.operations.settle import note_crash
-from claude_bottle.state import marker, store
+from claude_bottle.policy.additions import Additions
+from claude_bottle.state import additions, marker, store
 from claude_bottle.state.metadata import Metadata
 
 _SECONDS = 60.0
 
 
 class Offer(NamedTuple):
-    """A bottle as it would be now, and how that differs from what it was."""
+    """A bottle as it would be now, and how that differs from what it was. `notes` say what had happened."""
 
     prepared: Prepared
     picture: picture.Picture
     changes: tuple[picture.Change, ...]
+    notes: tuple[str, ...] = ()
 
 
 def prepare_resume(context: Context, slug: str) -> Offer:
@@ -41,11 +44,28 @@ def prepare_resume(context: Context, slug: str) -> Offer:
             f"{slug} cannot go on: its start ended before there was a bottle",
             f"start another one; this one goes with claude-bottle cleanup --purge {slug}",
         )
-    prepared = prepare_again(context, metadata)
+    return offer(context, metadata)
+
+
+def offer(context: Context, metadata: Metadata, added: Additions | None = None) -> Offer:
+    """The bottle once more, by default with what was added to it before. Raises BottleError."""
+    prepared = prepare_again(context, metadata, added)
     now = picture.of(prepared)
     same = metadata.manifest_digest == prepared.metadata.manifest_digest
     changes = picture.difference(picture.load(prepared.paths), now, same_digest=same)
-    return Offer(prepared, now, changes)
+    interrupted = additions.under_way(prepared.paths)
+    return Offer(prepared, now, changes, _interrupted(interrupted, prepared) if interrupted else ())
+
+
+def _interrupted(rebuild: additions.Rebuild, prepared: Prepared) -> tuple[str, ...]:
+    """The old bottle comes back, unless the new one was proved before the rebuild lost its process."""
+    if rebuild.wanted == prepared.additions:
+        return (f"it was being rebuilt with {rebuild.wanted.describe()}, which it has now",)
+    return (
+        f"it was being rebuilt with {rebuild.wanted.describe()}, and that was interrupted:"
+        " it comes back as it was before",
+        "the agent may ask for that again",
+    )
 
 
 def resume(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tuple[Launched, list[str]]:
@@ -54,29 +74,43 @@ def resume(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tupl
     Returns what could not be kept of a crash before, a line each. Raises BottleError; then nothing runs and
     the state is as it was.
     """
-    prepared, slug = offer.prepared, offer.prepared.metadata.slug
-    with store.locked(prepared.paths):
-        if not prepared.paths.root.is_dir():
-            raise NotFoundError(f"{slug} is gone: another process has ended or removed it")
-        _refuse_running(context, store.load(context.home, slug))
-        problems = note_crash(context, prepared.metadata, prepared.paths)
-        prepared.backend.discard(prepared.metadata, prepared.paths)  # the other half of one that is half dead
-        earlier = marker.read(prepared.paths)
-        marker.clear(prepared.paths)
-        launched: Launched | None = None
-        try:
-            launched = revive(context, prepared, progress, ask)
-            with store.explained(context.home):
-                store.save(context.home, prepared.metadata)
-                picture.save(prepared.paths, offer.picture)
-            return launched._replace(claude_arguments=_arguments(launched, prepared)), problems
-        except BaseException:
-            if launched is not None:
-                launched.bottle.stop()
-            if earlier is not None:
-                with suppress(OSError):  # without it the state counts as that of a crash
-                    marker.mark(prepared.paths, earlier.why, earlier.since)
-            raise
+    paths = offer.prepared.paths
+    with store.locked(paths):
+        if not paths.root.is_dir():
+            raise NotFoundError(f"{paths.root.name} is gone: another process has ended or removed it")
+        found = again(context, offer, progress, ask)
+        additions.end(paths)
+        return found
+
+
+def again(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tuple[Launched, list[str]]:
+    """As `resume`, for who has the bottle's lock, and whether or not a rebuild is at its end by this."""
+    prepared = offer.prepared
+    _refuse_running(context, store.load(context.home, prepared.metadata.slug))
+    problems = note_crash(context, prepared.metadata, prepared.paths)
+    prepared.backend.discard(prepared.metadata, prepared.paths)  # the other half of one that is half dead
+    earlier = marker.read(prepared.paths)
+    marker.clear(prepared.paths)
+    launched: Launched | None = None
+    try:
+        launched = revive(context, prepared, progress, ask, partial(_keep_additions, prepared))
+        with store.explained(context.home):
+            store.save(context.home, prepared.metadata)
+            picture.save(prepared.paths, offer.picture)
+        return launched._replace(claude_arguments=_arguments(launched, prepared)), problems
+    except BaseException:
+        if launched is not None:
+            launched.bottle.stop()
+        if earlier is not None:
+            with suppress(OSError):  # without it the state counts as that of a crash
+                marker.mark(prepared.paths, earlier.why, earlier.since)
+        raise
+
+
+def _keep_additions(prepared: Prepared) -> None:
+    """Before the bottle is handed over, so that it never runs with more than its state says."""
+    if additions.load(prepared.paths) != prepared.additions:
+        additions.save(prepared.paths, prepared.additions)
 
 
 def _refuse_running(context: Context, metadata: Metadata) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from claude_bottle.backend import enumerate_active_agents, load_backend
 from claude_bottle.backend.base import Bottle
 from claude_bottle.errors import BottleError
-from claude_bottle.operations import archive, handover
+from claude_bottle.operations import archive, handover, record
 from claude_bottle.operations.archive import said
 from claude_bottle.operations.context import Context
 from claude_bottle.state import marker, store
@@ -54,6 +54,11 @@ def stop(context: Context, slug: str) -> tuple[Settled, bool]:
         return _settle(context, metadata, bottle, keep=True, why=STOPPED), bottle is not None
 
 
+def take_down(context: Context, metadata: Metadata, bottle: Bottle, why: str) -> Settled:
+    """As `settle`, for who has the bottle's lock and launches it again; the state is preserved."""
+    return _settle(context, metadata, bottle, keep=True, why=why)
+
+
 def running(context: Context) -> tuple[list[str], list[str]]:
     """Every slug that runs, half-dead ones included, and which backends could not be asked."""
     found = enumerate_active_agents(context.home.state) if list_slugs(context.home) else []
@@ -69,6 +74,11 @@ def note_crash(context: Context, metadata: Metadata, paths: BottlePaths) -> list
     if marker.read(paths) is not None:
         return []
     problems = archive.keep(context, metadata, paths)
+    try:
+        record.stop(context, metadata, None, CRASHED)
+        record.denials(context, metadata, paths)
+    except (BottleError, OSError) as error:
+        problems.append(f"its end is not in the audit log: {said(error)}")
     try:
         marker.mark(paths, CRASHED)
     except OSError as error:
@@ -100,11 +110,17 @@ def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep
             steps.problems += [work.lacks] if work.lacks else []
     if not backend.home_stays:
         steps.problems += archive.keep(context, metadata, paths)
+    if bottle is not None or earlier is None:
+        with steps.step("its end is not in the audit log: "):
+            record.stop(context, metadata, bottle, why if bottle is not None else CRASHED)
     if bottle is not None:
         with steps.step():
             bottle.stop()
     if backend.home_stays:
         steps.problems += archive.keep(context, metadata, paths)
+    if bottle is not None or earlier is None:
+        with steps.step("what it was denied is not in the audit log: "):
+            record.denials(context, metadata, paths)
     with steps.step("what it left on the host was not removed: "):
         backend.discard(metadata, paths)
     preserved = keep or bool(steps.problems) or earlier is not None

@@ -50,6 +50,11 @@ def in_force(policy: LivePolicy, now: float) -> Policy:
     return Policy(tuple(item.route for item in policy.routes if _holds(item, now)), policy.version)
 
 
+def items_in_force(policy: LivePolicy, now: float) -> tuple[LiveRoute, ...]:
+    """The same, with bounds and grants."""
+    return tuple(item for item in policy.routes if _holds(item, now))
+
+
 def without_ended(policy: LivePolicy, now: float) -> LivePolicy:
     """The next version, without what has run out; the same one where nothing has."""
     left = tuple(item for item in policy.routes if _holds(item, now))

@@ -72,3 +72,4 @@ class Decision(NamedTuple):
     reason: str  # a stable kebab-case word, such as "host-not-allowed"
     route: Route | None = None
     detail: str = ""  # one short sentence for the agent and the operator
+    nearest: Route | None = None  # of a refusal: the rule that comes nearest to allowing it

@@ -45,6 +45,14 @@ class Asked(NamedTuple):
     packages: tuple[str, ...] = ()
     dockerfile: str = ""  # lines to add
 
+    def asks_like(self, other: Asked) -> bool:
+        """Whether both ask for the same, whatever they say about it: then they have one digest."""
+        mine, theirs = (
+            (item.kind, item.route and item.route[:-1], item.url, item.packages, item.dockerfile)
+            for item in (self, other)
+        )
+        return mine == theirs
+
     @property
     def digest(self) -> str:
         """The same for two that ask for the same, whatever they say about it."""
@@ -108,7 +116,7 @@ def ask(queue: Queue, asked: Asked, now: float) -> tuple[Queue, Proposal]:
     Raises TooManyError.
     """
     for item in reversed(queue.proposals):
-        if item.asked.digest == asked.digest and _still_holds(item, now):
+        if item.asked.asks_like(asked) and _still_holds(item, now):
             again = item._replace(times=item.times + 1)
             return _with(queue, again), again
     if len(queue.pending) >= MAX_PENDING:

@@ -29,7 +29,7 @@ from claude_bottle.policy.snapshot import PolicyFormatError, route_from_json, ro
 
 _IDENT = re.compile(r"p-[0-9a-f]{10}")
 _WORD = re.compile(r"[A-Za-z0-9-]{0,64}")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]{0,199}(?:=[A-Za-z0-9.+:~-]{1,100})?")
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]{0,199}(?:=[A-Za-z0-9.+:~-]{1,100})?")
 _LATEST = 1e12  # seconds
 
 
@@ -132,7 +132,7 @@ def _route(obj: object) -> Route | None:
 def _packages(obj: object) -> tuple[str, ...]:
     if not isinstance(obj, list) or len(obj) > MAX_PACKAGES:
         raise PolicyFormatError("packages: not a list, or too many")
-    if not all(type(name) is str and _PACKAGE.fullmatch(name) for name in obj):
+    if not all(type(name) is str and PACKAGE.fullmatch(name) for name in obj):
         raise PolicyFormatError("packages: not the name of a Debian package")
     return tuple(obj)
 

@@ -8,6 +8,7 @@ argument but the policy is hostile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 
 from claude_bottle.policy.hosts import InvalidHost, matches, normalise_host, specificity
 from claude_bottle.policy.model import Decision, Policy, Route
@@ -78,13 +79,13 @@ def _covering(policy: Policy, host: str, port: int) -> tuple[str, tuple[Route, .
         return "", (), Decision(False, "host-invalid", detail=str(error))
     routes = routes_for(policy, name)
     if not routes:
-        return name, (), Decision(False, "host-not-allowed", detail=_other_hosts(policy, name))
+        return name, (), _no_host(policy, name)
     candidates = tuple(route for route in routes if port in route.ports)
     if candidates:
         return name, candidates, None
     ports = sorted({number for route in routes for number in route.ports})
     detail = f"port {int(port)} is not allowed on {name}; allowed: {_some(map(str, ports))}"
-    return name, (), Decision(False, "port-not-allowed", detail=detail)
+    return name, (), Decision(False, "port-not-allowed", detail=detail, nearest=routes[0])
 
 
 def _judge(name: str, routes: Sequence[Route], method: str, path: str) -> Decision:
@@ -95,24 +96,34 @@ def _judge(name: str, routes: Sequence[Route], method: str, path: str) -> Decisi
     if not right_method:
         allowed = _some(_distinct(routes, lambda route: route.methods))
         detail = f"{method} is not allowed on {name}; allowed: {allowed}"
-        return Decision(False, "method-not-allowed", detail=detail)
+        return Decision(False, "method-not-allowed", detail=detail, nearest=routes[0])
     allowed = _some(_distinct(right_method, lambda route: route.paths))
     detail = f"{method} {_short(path)} is not allowed on {name}; allowed below: {allowed}"
-    return Decision(False, "path-not-allowed", detail=detail)
+    nearest = max(right_method, key=lambda route: _shared(route, path))
+    return Decision(False, "path-not-allowed", detail=detail, nearest=nearest)
 
 
-def _other_hosts(policy: Policy, name: str) -> str:
+def _shared(route: Route, path: str) -> int:
+    """How many segments of a path its best prefix in the route shares."""
+    pairs = (zip(prefix.split("/"), path.split("/"), strict=False) for prefix in route.paths)
+    return max(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], each)) for each in pairs)
+
+
+def _no_host(policy: Policy, name: str) -> Decision:
     """Names the allowed hosts that share the longest suffix with `name`, else all of them."""
-    patterns = list(dict.fromkeys(route.host for route in policy.routes))
-    if not patterns:
-        return f"{name} is not allowed; no host is"
     labels = name.split(".")
     for start in range(max(0, len(labels) - 4), len(labels) - 1):
         suffix = "." + ".".join(labels[start:])
-        near = [pattern for pattern in patterns if f".{pattern}".endswith(suffix)]
+        near = [route for route in policy.routes if f".{route.host}".endswith(suffix)]
         if near:
-            return f"{name} is not allowed; near it: {_some(near)}"
-    return f"{name} is not allowed; allowed: {_some(patterns)}"
+            detail = f"{name} is not allowed; near it: {_some(_hosts(near))}"
+            return Decision(False, "host-not-allowed", detail=detail, nearest=near[0])
+    others = f"allowed: {_some(_hosts(policy.routes))}" if policy.routes else "no host is"
+    return Decision(False, "host-not-allowed", detail=f"{name} is not allowed; {others}")
+
+
+def _hosts(routes: Iterable[Route]) -> list[str]:
+    return list(dict.fromkeys(route.host for route in routes))
 
 
 def _distinct(routes: Iterable[Route], field: Callable[[Route], tuple[str, ...]]) -> list[str]:

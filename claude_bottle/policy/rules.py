@@ -7,16 +7,17 @@ checks; each returns the canonical value or raises ValueError with one sentence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from claude_bottle.policy.hosts import normalise_host, parse_ip
-from claude_bottle.policy.model import SecretRef, Upstream
+from claude_bottle.policy.model import Route, SecretRef, Upstream
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 TUNNEL_METHODS = frozenset({"CONNECT", "TRACE", "TRACK"})  # they reach past the request that was judged
 DETECTORS: tuple[str, ...] = ()  # names of detectors that exist
 SCHEMES = ("bearer", "token", "basic")
 MAX_TARGET = 16_384
+OTHERWISE = "another route of this host and port differs in `inspect` or `upstream`"
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110, 5.6.2
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -178,4 +179,15 @@ def route_conflicts(host: str, keys: Iterable[str], inspect: bool) -> list[tuple
         found.append(("host", "an address cannot be inspected: TLS names no server then; set inspect: false"))
     if "upstream" in present and host.startswith("*"):
         found.append(("upstream", "an upstream needs one exact host, not a wildcard"))
+    return found
+
+
+def treated_otherwise(routes: Sequence[Route]) -> list[int]:
+    """Which of the routes lead a connection another way than an earlier one of the same host and port."""
+    treated: dict[tuple[str, int], tuple[bool, Upstream | None]] = {}
+    found = []
+    for at, route in enumerate(routes):
+        own = (route.inspect, route.upstream)
+        if any(treated.setdefault((route.host, port), own) != own for port in route.ports):
+            found.append(at)
     return found

@@ -14,7 +14,9 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
+from claude_bottle import __version__
 from claude_bottle.errors import BottleError
 from claude_bottle.policy.live import live
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec
@@ -25,9 +27,11 @@ from claude_bottle.sidecars.egress.envoy import AUTHZ_SOCKET, LISTENER_SOCKET, e
 from claude_bottle.sidecars.egress.serving import Serving
 from claude_bottle.sidecars.orders import Orders
 from claude_bottle.sidecars.proposed import Proposed
+from claude_bottle.sidecars.proposing import Proposing
 from claude_bottle.sidecars.reach import Reach, Surroundings
-from claude_bottle.sidecars.services import SERVICES, Record
+from claude_bottle.sidecars.services import SERVICES, SUPERVISE, Record
 from claude_bottle.sidecars.sockets import listen_unix
+from claude_bottle.sidecars.supervise.server import Supervise
 from claude_bottle.sidecars.supervised import Program, Supervised
 
 
@@ -44,11 +48,13 @@ class Bundle:
             first._replace(routes=first.routes + spec.grants),
             spec.leaves,
             spec.credentials,
-            Surroundings(self._log.record, self._listen, self._serving, self._ran_out),
+            Surroundings(self._log.record, self._listen, self._serving, self._ran_out, spec.supervised),
         )
-        self.proposed = Proposed(spec.queue, spec.proposals, self._reach.now)
+        self.proposed = Proposed(spec.queue, spec.proposals, self._reach.now, spec.patience)
         self._orders = Orders(self._reach, self.proposed, spec.authority)
-        self._up = Record(spec.services)
+        self._record = Record(spec.services)
+        self._up = dict.fromkeys((*SERVICES, *([SUPERVISE] if spec.supervise is not None else [])), True)
+        self._up |= {"egress": False} | ({SUPERVISE: False} if spec.supervise is not None else {})
         self._envoy = Supervised(
             Program(
                 service="egress",
@@ -57,7 +63,7 @@ class Bundle:
                 start=self._start_envoy,
                 answers=self._envoy_answers,
                 tell=self._log.record,
-                set_up=self._set_egress,
+                set_up=partial(self._set_up, "egress"),
             ),
             envoy,
         )
@@ -68,6 +74,7 @@ class Bundle:
         self._reach.open()
         await self._reach.authz.serve(self._listen(AUTHZ_SOCKET))
         self._serving.write()
+        self.proposed.open()
         if self._spec.control:
             listener = listen_control(self._spec.control)
             ControlServer(self._spec.control_uid, self._orders.handle).serve(listener)
@@ -75,12 +82,20 @@ class Bundle:
             await self._envoy.came_up()
         except BottleError as error:
             raise BottleError(f"Envoy did not start: {error.message}", "try it: envoy --version") from error
-        self._set_egress(True)
+        self._set_up("egress", True)
         self._keeping = asyncio.get_running_loop().create_task(self._envoy.keep())
         self._keeping.add_done_callback(self._kept)
 
     def open_gate(self, listener: socket.socket) -> None:
         self._reach.open_gate(listener)
+
+    def open_supervise(self, listener: socket.socket) -> None:
+        """Where the agent may propose changes. Nothing of the way out goes through it."""
+        assert self._spec.supervise is not None, "the agent may propose none"
+        desk = Proposing(self.proposed, self._reach)
+        set_up = partial(self._set_up, SUPERVISE)
+        self._supervise = Supervise(desk, __version__, port=self._spec.supervise, set_up=set_up)
+        self._supervise.serve(listener)
 
     def close(self) -> None:
         """Ends Envoy; the sockets end with the process."""
@@ -106,8 +121,10 @@ class Bundle:
     def _ran_out(self) -> None:
         self.proposed.wake()
 
-    def _set_egress(self, up: bool) -> None:
-        self._up.write(name for name in SERVICES if up or name != "egress")
+    def _set_up(self, name: str, up: bool) -> None:
+        """Says so where `list` reads it."""
+        self._up[name] = up
+        self._record.write(*([key for key, value in self._up.items() if value is it] for it in (True, False)))
 
     def _kept(self, task: asyncio.Task[str]) -> None:
         if task.cancelled():

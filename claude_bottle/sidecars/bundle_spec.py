@@ -29,12 +29,15 @@ class BundleSpec(NamedTuple):
     authorities: str  # what upstream servers are checked by, as Envoy sees the path
     decisions: str
     services: str  # where the bundle says which services are up
+    supervised: bool = True  # whether the agent may propose changes
+    patience: float | None = None  # seconds for which a proposal waits for an answer; None is for ever
     authority: CertAndKey | None = None  # the bottle's own, so that it can sign for hosts that are added
     grants: tuple[LiveRoute, ...] = ()  # approved in an earlier life, and still good
     control: str = ""  # where the operator's process finds the bundle; see `control`. Empty: nowhere
     control_uid: int = 0  # who that is, as the bundle's own kernel numbers users
     proposals: str = ""  # where the queue is kept
     queue: Queue = Queue()
+    supervise: int | None = None  # the port at which its agent may propose changes, where it may
 
     def __repr__(self) -> str:
         return f"<{len(self.leaves)} leaves, {len(self.credentials)} credentials, {len(self.grants)} grants>"
@@ -50,12 +53,15 @@ def spec_to_json(spec: BundleSpec) -> dict[str, object]:
         "authorities": spec.authorities,
         "decisions": spec.decisions,
         "services": spec.services,
+        "supervised": spec.supervised,
+        "patience": spec.patience,
         "authority": spec.authority and [spec.authority.cert_pem, spec.authority.key_pem],
         "grants": live_to_json(LivePolicy(spec.grants)),
         "control": spec.control,
         "control_uid": spec.control_uid,
         "proposals": spec.proposals,
         "queue": queue_to_json(spec.queue),
+        "supervise": spec.supervise,
     }
 
 
@@ -70,10 +76,13 @@ def spec_from_json(obj: Mapping[str, Any]) -> BundleSpec:
         authorities=obj["authorities"],
         decisions=obj["decisions"],
         services=obj["services"],
+        supervised=obj["supervised"] is True,
+        patience=None if obj["patience"] is None else float(obj["patience"]),
         authority=obj["authority"] and CertAndKey(*obj["authority"]),
         grants=live_from_json(obj["grants"]).routes,
         control=obj["control"],
         control_uid=obj["control_uid"],
         proposals=obj["proposals"],
         queue=queue_from_json(obj["queue"]),
+        supervise=obj["supervise"],
     )

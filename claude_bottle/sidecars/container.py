@@ -23,7 +23,7 @@ from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, spec_fro
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.confine import confined, set_undumpable
 from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_argv, envoy_bootstrap
-from claude_bottle.sidecars.ferry import GATE_SOCKET, LIFE_SOCKET
+from claude_bottle.sidecars.ferry import GATE_SOCKET, LIFE_SOCKET, SUPERVISE_SOCKET
 from claude_bottle.sidecars.handing import HAND_SOCKET
 from claude_bottle.sidecars.lines import Lines, Reporter
 from claude_bottle.sidecars.sockets import listen_unix
@@ -57,12 +57,15 @@ class Container:
         bundle.failed.add_done_callback(lambda future: self._end(future.result()))
         try:
             opened = _be_ferried if self._spec["ferried"] else _be_handed
-            handed = loop.create_task(opened(self._hand))
+            supervised = self._spec["bundle"]["supervise"] is not None
+            handed = loop.create_task(opened(self._hand, supervised))
             await bundle.start_behind()
             self._say.step("sidecars")
-            gate, life = await self._unless_over(handed)
+            gate, life, *supervise = await self._unless_over(handed)
             line = await self._unless_over(loop.create_task(_hold(life)))
             loop.add_reader(line.fileno(), self._end, "the bottle ended")
+            for listener in supervise:
+                bundle.open_supervise(listener)
             bundle.open_gate(gate)
             self._say.step("gate")
             self._say.say(ready=True)
@@ -100,8 +103,9 @@ class Container:
             self._over.set_result(reason)
 
 
-async def _be_handed(folder: str) -> list[socket.socket]:
-    """The sockets that listen inside the bottle: the gate's and the life line's, unix(7) SCM_RIGHTS."""
+async def _be_handed(folder: str, supervised: bool) -> list[socket.socket]:
+    """The sockets that listen inside the bottle, unix(7) SCM_RIGHTS: the gate's, the life line's, and the one
+    of the supervise sidecar where there is one."""
     loop = asyncio.get_running_loop()
     path = os.path.join(folder, HAND_SOCKET)
     server = listen_unix(path)
@@ -113,19 +117,23 @@ async def _be_handed(folder: str) -> list[socket.socket]:
     os.unlink(path)
     with connection:
         connection.settimeout(_HANDED_SECONDS)
-        _, descriptors, _, _ = await loop.run_in_executor(None, socket.recv_fds, connection, 1, 2)
-    if len(descriptors) != 2:
+        _, descriptors, _, _ = await loop.run_in_executor(None, socket.recv_fds, connection, 1, 3)
+    if len(descriptors) != (3 if supervised else 2):
         raise BottleError("no listening sockets came from inside the bottle")
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
-async def _be_ferried(folder: str) -> list[socket.socket]:
-    """The same two, opened here, for the ferry inside. Of those in there, only who hands over may connect."""
-    paths = [os.path.join(folder, name) for name in (GATE_SOCKET, LIFE_SOCKET)]
-    opened = [listen_unix(path) for path in paths]
-    for path in paths:
-        os.chmod(path, 0o660)
-    return opened
+async def _be_ferried(folder: str, supervised: bool) -> list[socket.socket]:
+    """The same, opened here, for the ferry inside. Of those in there, only who hands over may connect."""
+    names = (
+        *([SUPERVISE_SOCKET] if supervised else []),
+        GATE_SOCKET,
+        LIFE_SOCKET,
+    )  # the ferry awaits the last
+    opened = {name: listen_unix(os.path.join(folder, name)) for name in names}
+    for name in names:
+        os.chmod(os.path.join(folder, name), 0o660)
+    return [opened[name] for name in (GATE_SOCKET, LIFE_SOCKET, SUPERVISE_SOCKET) if name in opened]
 
 
 async def _hold(life: socket.socket) -> socket.socket:

@@ -15,27 +15,28 @@ import socket
 
 from claude_bottle.sidecars.handing import reach
 
-GATE_SOCKET, LIFE_SOCKET = "gate.sock", "life.sock"
+GATE_SOCKET, LIFE_SOCKET, SUPERVISE_SOCKET = "gate.sock", "life.sock", "supervise.sock"
 _PAUSE_SECONDS = 0.2
 _CHUNK = 64 << 10
 _CONNECTIONS = 384  # more than the gate serves, so that its own answer is heard; two descriptors each
+_CALLS = 96  # the same for the supervise sidecar
 
 
 class Ferry:
     """The listeners inside, and the life line's end outside, which is connected already."""
 
-    def __init__(self, folder: str, gate: int, life: int, outside: str) -> None:
-        """`outside` is the release of the engine's kernel.
+    def __init__(self, folder: str, gate: int, life: int, outside: str, *supervise: int) -> None:
+        """`outside` is the release of the engine's kernel; a port more is the supervise sidecar's.
 
         Raises OSError where that is the one here, a port is taken, or the bundle does not come.
         """
         if os.uname().release == outside:
             raise OSError(f"this bottle has no kernel of its own, but the engine's, {outside}")
         os.chdir(folder)
-        self._gate, self._life = (
-            socket.create_server(("127.0.0.1", port), backlog=512) for port in (gate, life)
+        self._gate, self._life, *self._supervise = (
+            socket.create_server(("127.0.0.1", port), backlog=512) for port in (gate, life, *supervise)
         )
-        self._line = reach(LIFE_SOCKET)  # the bundle makes it last: by now it listens on the other as well
+        self._line = reach(LIFE_SOCKET)  # the bundle makes it last: by now it listens on the others as well
 
     async def serve(self) -> None:
         """As long as the life line holds."""
@@ -43,34 +44,38 @@ class Ferry:
         self._life.setblocking(False)
         with self._life:
             inner, _ = await loop.sock_accept(self._life)
-        gate = loop.create_task(self._serve_gate())
+        served = [loop.create_task(_serve(self._gate, GATE_SOCKET, _CONNECTIONS))]
+        served += [loop.create_task(_serve(item, SUPERVISE_SOCKET, _CALLS)) for item in self._supervise]
         await _join(inner, self._line)
-        gate.cancel()
-
-    async def _serve_gate(self) -> None:
-        loop = asyncio.get_running_loop()
-        room = asyncio.Semaphore(_CONNECTIONS)
-        carried: set[asyncio.Task[None]] = set()
-        self._gate.setblocking(False)
-        while True:
-            await room.acquire()
-            try:
-                inner, _ = await loop.sock_accept(self._gate)
-            except OSError:  # it left again, or descriptors are short
-                room.release()
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            task = loop.create_task(_carry(inner))
-            carried.add(task)
-            task.add_done_callback(carried.discard)
-            task.add_done_callback(lambda _: room.release())
+        for task in served:
+            task.cancel()
 
 
-async def _carry(inner: socket.socket) -> None:
+async def _serve(listener: socket.socket, path: str, most: int) -> None:
+    """Neither of two ports takes the room of the other."""
+    loop = asyncio.get_running_loop()
+    room = asyncio.Semaphore(most)
+    carried: set[asyncio.Task[None]] = set()
+    listener.setblocking(False)
+    while True:
+        await room.acquire()
+        try:
+            inner, _ = await loop.sock_accept(listener)
+        except OSError:  # it left again, or descriptors are short
+            room.release()
+            await asyncio.sleep(_PAUSE_SECONDS)
+            continue
+        task = loop.create_task(_carry(inner, path))
+        carried.add(task)
+        task.add_done_callback(carried.discard)
+        task.add_done_callback(lambda _: room.release())
+
+
+async def _carry(inner: socket.socket, path: str) -> None:
     with inner, socket.socket(socket.AF_UNIX) as outer:
         outer.setblocking(False)
         try:
-            await asyncio.get_running_loop().sock_connect(outer, GATE_SOCKET)
+            await asyncio.get_running_loop().sock_connect(outer, path)
         except OSError:
             return  # the client sees it closed
         await _join(inner, outer)
@@ -116,9 +121,9 @@ async def _copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 def start(arguments: list[str]) -> None:
-    """FOLDER GATE_PORT LIFE_PORT KERNEL. Returns when the ports are open; a child of it serves them."""
-    folder, gate, life, outside = arguments
-    ferry = Ferry(folder, int(gate), int(life), outside)
+    """FOLDER GATE_PORT LIFE_PORT KERNEL [SUPERVISE_PORT]. Returns when they are open; a child serves them."""
+    folder, gate, life, outside, *more = arguments
+    ferry = Ferry(folder, int(gate), int(life), outside, *map(int, more))
     if os.fork():
         return
     try:

@@ -50,6 +50,7 @@ class Surroundings(NamedTuple):
     listen: Callable[[str], socket.socket]  # raises OSError
     serving: Serving
     ran_out: Callable[[], None]  # called when a grant has
+    supervised: bool = False  # whether there is anybody to ask for more
 
 
 class Reach:
@@ -105,6 +106,7 @@ class Reach:
             record=self._around.record,
             inspected=unix_stage(LISTENER_SOCKET),
             opaque=self._dialler.open,
+            supervised=self._around.supervised,
             use=self._in_force.use,
         )
         self._gate.serve(listener)
@@ -222,6 +224,7 @@ class Reach:
             record=self._around.record,
             chains=self._around.serving.told.chains,
             version=self.live.version,
+            supervised=self._around.supervised,
             use=self._in_force.use,
             carried=self._carried,
         )

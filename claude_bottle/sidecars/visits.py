@@ -46,6 +46,7 @@ class Visit:
         self.port = 0
         self.sni: str | None = None
         self.route: Route | None = None
+        self.nearest: Route | None = None  # the rule that comes nearest, where none allows it
         self.address = ""
         self.judged = False  # its decision has been recorded
         self.closing = ""  # why the stage itself ends it
@@ -100,6 +101,7 @@ class Visits:
         visit.host, visit.port, visit.policy = host, port, self._version
         decision = self._decide(host, port)
         if not decision.allowed or decision.route is None:
+            visit.nearest = decision.nearest
             raise StageError(decision.reason, decision.detail, refused=True)
         visit.route = decision.route
         return decision.route

@@ -57,6 +57,16 @@ class BottlePaths(NamedTuple):
         return self.root / "picture.json"
 
     @property
+    def additions(self) -> Path:
+        """What was added to its file system since its first start; see `additions`."""
+        return self.root / "additions.json"
+
+    @property
+    def rebuild(self) -> Path:
+        """A rebuild that is under way; see `additions`."""
+        return self.root / "rebuild.json"
+
+    @property
     def run(self) -> Path:
         """Sockets, the lock and what the keeper needs; gone when the bottle is."""
         return self.root / "run"

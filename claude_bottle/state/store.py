@@ -149,7 +149,7 @@ def locked_or_busy(paths: BottlePaths) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(paths: BottlePaths, operation: int) -> Iterator[None]:
     path = paths.root.with_name(f".{paths.root.name}.lock")
-    descriptor = _take(path, operation)
+    descriptor = take(path, operation)
     try:
         yield
     finally:
@@ -158,7 +158,8 @@ def _held(paths: BottlePaths, operation: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(path: Path, operation: int) -> int:
+def take(path: Path, operation: int) -> int:
+    """Opens and locks the file of this name, made where there is none; to be closed."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

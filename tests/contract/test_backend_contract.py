@@ -239,7 +239,7 @@ def test_it_is_listed_with_its_services(shared: Launched) -> None:
     state = shared.paths.root.parent
     (row,) = [row for row in enumerate_active_agents(state) if row.slug == shared.metadata.slug]
     assert (row.backend_name, row.agent_name, row.warning) == (shared.metadata.backend, "tester", "")
-    assert row.services == ("egress", "firewall")
+    assert row.services == ("egress", "firewall", "supervise")
     assert row.started_at == shared.metadata.created
 
 

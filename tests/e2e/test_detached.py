@@ -44,7 +44,7 @@ def test_start_prints_the_slug_and_nothing_else(anyone: Cli, idle: ScriptedModel
     done = cli("start", cli.agent, "--detach", "--yes").ok()
     assert re.fullmatch(rf"{cli.agent}-[0-9a-z]{{5}}\n", done.text)
     slug = done.text.strip()
-    assert cli("list").ok().text == f"{cli.backend}\t{slug}\t{cli.agent}\tegress,firewall\n"
+    assert cli("list").ok().text == f"{cli.backend}\t{slug}\t{cli.agent}\tegress,firewall,supervise\n"
     assert cli.inside(slug, "cat adder.py; id -un; pwd").ok().text.endswith("node\n/home/node/workspace\n")
     cli("stop", slug).ok()
     cli.assert_nothing_is_left()

@@ -71,7 +71,7 @@ def test_while_it_is_away_nothing_passes_and_then_all_is_as_before(cli: Cli, idl
     slug = cli.start()
     answer = cli.inside(slug, ASK).ok().text.strip()
     assert answer.startswith("200 "), "by way of the gate, and the server's own"
-    assert services(cli) == ["egress", "firewall"]
+    assert services(cli) == ["egress", "firewall", "supervise"]
     # Whoever has taken Envoy over can write its files; the next one is not told by them what to do.
     names = ["clusters.json", "listeners.json", "envoy.json"]
     names += ["authorities.pem"] if cli.backend == "docker" else []  # elsewhere it cannot write them
@@ -82,9 +82,9 @@ def test_while_it_is_away_nothing_passes_and_then_all_is_as_before(cli: Cli, idl
     stop_asking = asking(cli, slug)
     with Away(cli, slug):
         kill_envoy(cli, slug)
-        eventually(lambda: services(cli) == ["firewall"])
+        eventually(lambda: services(cli) == ["firewall", "supervise"])
         eventually(lambda: len(events(cli, slug, "sidecar-ended")) > 1)  # a start that failed as well
-    eventually(lambda: services(cli) == ["egress", "firewall"])
+    eventually(lambda: services(cli) == ["egress", "firewall", "supervise"])
     eventually(lambda: cli.inside(slug, ASK).text.strip() == answer)
     assert {path: path.read_text() for path in files} == files
     codes = set(stop_asking())
@@ -149,5 +149,5 @@ def test_without_an_inspected_route_it_comes_back_all_the_same(cli: Cli) -> None
     slug = cli.start()
     kill_envoy(cli, slug)
     eventually(lambda: len(events(cli, slug, "sidecar-restarted")) == 1)
-    assert services(cli) == ["egress", "firewall"]
+    assert services(cli) == ["egress", "firewall", "supervise"]
     assert cli.inside(slug, DENIED).text == "403"

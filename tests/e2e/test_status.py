@@ -113,7 +113,7 @@ def test_no_name_can_break_a_row(ready: Cli) -> None:
         file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
         listed, as_json = ready("list").ok(), ready("list", "--json").ok()
     ((backend, shown, agent, services),) = listed.rows
-    assert (backend, shown, services) == (ready.backend, slug, "egress,firewall")
+    assert (backend, shown, services) == (ready.backend, slug, "egress,firewall,supervise")
     assert agent.startswith("a\\x09b\\x0ac\\x0d\\x1b]2;owned")
     assert as_json.text.count("\n") == 1
     assert not set("\t\r\x1b\x07\u202e\u2028") & set(as_json.text)
@@ -199,7 +199,7 @@ def test_a_watch_tells_each_change_on_a_line_and_ends_with_ctrl_c(
     told = lines_of(watching, 1)
     while told[-1][-1] != "idle":  # it may have been seen while it came up
         told += lines_of(watching, 1)
-    assert told[-1] == [ready.backend, slug, ready.agent, "egress,firewall", "idle"]
+    assert told[-1] == [ready.backend, slug, ready.agent, "egress,firewall,supervise", "idle"]
     ready("stop", slug).ok()
     while told[-1][-1] != "gone":
         told += lines_of(watching, 1)

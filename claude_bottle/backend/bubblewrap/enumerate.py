@@ -6,7 +6,7 @@ from pathlib import Path
 
 from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.bubblewrap.lock import ENTRY, lock_holder
-from claude_bottle.sidecars.services import SERVICES_FILE, services_up
+from claude_bottle.sidecars.services import SERVICES_FILE, services_down, services_up
 from claude_bottle.state.paths import Home, list_slugs
 from claude_bottle.state.store import Broken, read
 
@@ -22,9 +22,11 @@ def active_agents(state: Path) -> list[ActiveAgent]:
         if lock_holder(str(run)) == 0:
             continue
         found = read(home, slug)
-        up = (services_up(run / SERVICES_FILE) or ()) if (run / ENTRY).exists() else ()
+        ready = (run / ENTRY).exists()
+        up = (services_up(run / SERVICES_FILE) or ()) if ready else ()
+        down = services_down(run / SERVICES_FILE) if ready else ()
         if isinstance(found, Broken):
             rows.append(ActiveAgent(NAME, slug, "-", 0.0, up, warning=found.reason))
         elif found.backend == NAME:
-            rows.append(ActiveAgent(NAME, slug, found.agent, found.created, up))
+            rows.append(ActiveAgent(NAME, slug, found.agent, found.created, up, down=down))
     return rows

@@ -20,7 +20,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from claude_bottle.backend import linux
 from claude_bottle.backend.bubblewrap import cradle, entry
@@ -36,6 +36,10 @@ from claude_bottle.backend.bubblewrap.lock import take_lock
 from claude_bottle.backend.bubblewrap.stage import from_json
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.lines import Lines, Reporter
+from claude_bottle.sidecars.services import SUPERVISE
+
+if TYPE_CHECKING:
+    from claude_bottle.sidecars.bundle import Bundle
 
 _WATCH_SECONDS = 2.0
 
@@ -98,9 +102,7 @@ class Keeper:
             loop.add_reader(os.pidfd_open(bottle.process), self._end, "the bottle ended")
             guard.watch_first(bottle.init_pidfd)
             loop.add_reader(guard.pidfd, self._end, "its guard ended")
-            bundle.open_gate(
-                open_listeners(bottle.init, {"egress": ("127.0.0.1", self._spec["port"])})["egress"]
-            )
+            self._open(bundle, bottle)
             write_entry(bottle, self._spec)
             self._say.step("gate")
             self._say.say(ready=True)
@@ -113,6 +115,15 @@ class Keeper:
             guard.release()
             if bundle is not None:
                 bundle.close()
+
+    def _open(self, bundle: Bundle, bottle: Bottle) -> None:
+        """What the bottle reaches of its sidecars: the gate last."""
+        ports = {"egress": self._spec["port"], SUPERVISE: self._spec["supervise_port"]}
+        addresses = {name: ("127.0.0.1", port) for name, port in ports.items() if port is not None}
+        listeners = open_listeners(bottle.init, addresses)
+        if SUPERVISE in listeners:
+            bundle.open_supervise(listeners[SUPERVISE])
+        bundle.open_gate(listeners["egress"])
 
     def _hear(self) -> None:
         """The starting command asks the probe's questions, says "keep", or is gone."""

@@ -9,7 +9,17 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from claude_bottle.backend.base import GATE_PORT, BundlePlan, EnvoyFiles, Grant, MakeBundle, Progress, Secrets
+from claude_bottle.backend.base import (
+    GATE_PORT,
+    SUPERVISE_PORT,
+    BottleRequest,
+    BundlePlan,
+    EnvoyFiles,
+    Grant,
+    MakeBundle,
+    Progress,
+    Secrets,
+)
 from claude_bottle.backend.bubblewrap import cgroups, entry
 from claude_bottle.backend.bubblewrap.argv import bwrap_arguments
 from claude_bottle.backend.bubblewrap.early import envoy_argv
@@ -22,7 +32,7 @@ from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BackendMissingError, BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
 from claude_bottle.sidecars.queue_file import read_queue
-from claude_bottle.sidecars.services import SERVICES_FILE
+from claude_bottle.sidecars.services import SERVICES_FILE, SUPERVISE
 from claude_bottle.state.trees import give_trees, remove_trees
 
 LOG = "bundle.log"
@@ -142,6 +152,7 @@ def _spec(plan: BubblewrapPlan, secrets: Secrets) -> dict[str, object]:
         "rlimits": [list(item) for item in plan.limits.rlimits],
         "wall_time": plan.limits.wall_time,
         "port": GATE_PORT,
+        "supervise_port": _supervise_port(plan.request),
         "run": str(paths.run),
         "entry": str(paths.run / ENTRY),
         "filter": str(paths.run / entry.FILTER),
@@ -158,14 +169,21 @@ def _bundle_spec(plan: BubblewrapPlan, envoy: EnvoyFiles, bundle: BundlePlan) ->
         authorities=ENVOY_AUTHORITIES,
         decisions=str(plan.request.paths.decisions),
         services=str(plan.request.paths.run / SERVICES_FILE),
+        supervised=plan.request.supervised,
+        patience=plan.request.patience,
         authority=bundle.authority,
         grants=bundle.grants,
         control=f"../{CONTROL}",  # from where the bundle works; Envoy is shown no folder above its own
         control_uid=os.geteuid(),
         proposals=str(plan.request.paths.proposals),
         queue=read_queue(str(plan.request.paths.proposals)),
+        supervise=_supervise_port(plan.request),
     )
     return spec_to_json(spec)
+
+
+def _supervise_port(request: BottleRequest) -> int | None:
+    return SUPERVISE_PORT if SUPERVISE in request.services else None
 
 
 def _last_line(path: Path) -> str:

@@ -52,7 +52,8 @@ _NOT_THERE = 404
 class DockerBackend(BottleBackend):
     name = "docker"
     handles = frozenset({"image", "dockerfile", "packages", "runtime"})
-    home_stays = False  # its volumes do, but only a container can read them
+    home_stays = False
+    logs_at_hand = False  # its volumes do, but only a container can read them
     variables = VARIABLES
 
     def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:
@@ -123,12 +124,14 @@ class DockerBackend(BottleBackend):
         base = self._base()
         own = images.user_recipe(Path(request.dockerfile)) if request.dockerfile else None
         beneath = request.image or (own.tag(digests) if own else base)
+        added = images.added_recipe(beneath, request.added) if request.added else None
+        beneath = added.tag(digests) if added else beneath
         agent = images.agent_recipe(
             beneath, claude, request.packages, os.geteuid() or 1000, self._facts.machine
         )
         bundle = images.bundle_recipe(base, envoy, self._facts.machine)
         found = [(agent, agent.tag(digests)), (bundle, bundle.tag(digests))]
-        return (*found, (own, own.tag(digests))) if own else tuple(found)
+        return (*found, *((recipe, recipe.tag(digests)) for recipe in (added, own) if recipe))
 
     def _base(self) -> str:
         """$CLAUDE_BOTTLE_BASE_IMAGE, else the one that script/base-image made, else Debian's official one."""
@@ -140,6 +143,18 @@ class DockerBackend(BottleBackend):
             images.DEFAULT_BASE if images.missing(self._engine, (images.LOCAL_BASE,)) else images.LOCAL_BASE
         )
 
+    def build(self, plan: BottlePlan, progress: Progress) -> None:
+        from claude_bottle.backend.docker import images
+        from claude_bottle.backend.docker.plan import DockerPlan
+
+        assert isinstance(plan, DockerPlan)
+        if not images.missing(self._engine, plan.missing):  # somebody may have made them since
+            return
+        for recipe, tag in reversed(self._recipes(plan.request)):
+            if tag in plan.missing:
+                assert isinstance(recipe, images.Recipe)
+                images.build(self._environment, recipe, tag, progress)
+
     def launch(
         self,
         plan: BottlePlan,
@@ -149,16 +164,11 @@ class DockerBackend(BottleBackend):
         progress: Progress,
         warm: Warm | None = None,
     ) -> DockerBottle:
-        from claude_bottle.backend.docker import images
         from claude_bottle.backend.docker.launch import Launching
         from claude_bottle.backend.docker.plan import DockerPlan
 
         assert isinstance(plan, DockerPlan)
-        if plan.missing:
-            for recipe, tag in reversed(self._recipes(plan.request)):
-                if tag in plan.missing:
-                    assert isinstance(recipe, images.Recipe)
-                    images.build(self._environment, recipe, tag, progress)
+        self.build(plan, progress)
         launching = Launching(plan, self._engine)
         launching.start(secrets, envoy, bundle, progress)
         return DockerBottle(plan.names, self._engine, launching)

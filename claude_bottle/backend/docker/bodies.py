@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from claude_bottle.backend.base import GATE_PORT, NODE_HOME, WORKSPACE
+from claude_bottle.backend.base import GATE_PORT, NODE_HOME, SUPERVISE_PORT, WORKSPACE
 from claude_bottle.backend.docker import gvisor
 from claude_bottle.backend.python import python_argv
 
@@ -116,6 +116,7 @@ def agent(
     environment: Iterable[tuple[str, str]],
     wall_time: int | None,
     gvisor_on: str | None,
+    supervised: bool,
 ) -> Body:
     """The bottle itself: no network, and a first process that ends with the bundle.
 
@@ -130,10 +131,11 @@ def agent(
     mounts += [_volume(target) for target in volumes]
     mounts.append(names.own(names.hand_volume, HAND))
     ports = (HAND, str(GATE_PORT), str(LIFE_PORT))
-    handing = _python("sidecars.handing", *ports)
+    more = (str(SUPERVISE_PORT),) if supervised else ()
+    handing = _python("sidecars.handing", *ports, *more)
     kernel: Body = {}
     if gvisor_on is not None:
-        handing = _python("sidecars.ferry", *ports, gvisor_on)
+        handing = _python("sidecars.ferry", *ports, gvisor_on, *more)
         kernel = {"Runtime": gvisor.RUNTIME}
     command = [f"{OPT}/bin/anchor", str(LIFE_PORT), str(wall_time or 0), *handing]
     return _container(image, KEEPER, command, names.labels("agent"), environment) | {

@@ -11,7 +11,7 @@ from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.backend.docker.api import parsed
 from claude_bottle.backend.docker.bodies import LABEL
 from claude_bottle.errors import BottleError
-from claude_bottle.sidecars.services import SERVICES, SERVICES_FILE, services_up
+from claude_bottle.sidecars.services import SERVICES, SERVICES_FILE, services_down, services_up
 from claude_bottle.state.identity import identity
 from claude_bottle.state.paths import Home, is_slug
 from claude_bottle.state.store import Broken, read, read_all
@@ -88,7 +88,8 @@ def _row(home: Home, slug: str, found: list[Container]) -> ActiveAgent | None:
     if isinstance(metadata, Broken):
         return ActiveAgent(NAME, slug, "-", 0.0, services, warning=metadata.reason)
     warning = "" if whole else "it starts or ends: not all of its containers run"
-    return ActiveAgent(NAME, slug, metadata.agent, metadata.created, services, warning)
+    down = services_down(home.bottle(slug).run / "egress" / SERVICES_FILE) if whole else ()
+    return ActiveAgent(NAME, slug, metadata.agent, metadata.created, services, warning, down)
 
 
 def _services(home: Home, slug: str) -> tuple[str, ...]:

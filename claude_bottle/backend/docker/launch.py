@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from claude_bottle.backend.base import (
     AUTHORITIES,
     NODE_HOME,
+    SUPERVISE_PORT,
     EnvoyFiles,
     MakeBundle,
     Progress,
@@ -87,12 +88,15 @@ class Launching:
             authorities=f"{BUNDLE_FOLDER}/{_PLACE}",
             decisions=f"{BUNDLE_LOG}/decisions.jsonl",
             services=f"{BUNDLE_FOLDER}/{SERVICES_FILE}",
+            supervised=plan.request.supervised,
+            patience=plan.request.patience,
             authority=made.authority,
             grants=made.grants,
             control=f"@{plan.names.control}",
             control_uid=0,
             proposals=f"{BUNDLE_LOG}/{plan.request.paths.proposals.name}",
             queue=read_queue(str(plan.request.paths.proposals)),
+            supervise=SUPERVISE_PORT if plan.supervised else None,
         )
         wall = plan.request.limits.wall_time
         sidecars.send(

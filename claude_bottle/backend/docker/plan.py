@@ -24,6 +24,7 @@ from claude_bottle.backend.docker.engine import EngineFacts
 from claude_bottle.backend.docker.files import Tree
 from claude_bottle.errors import UsageError
 from claude_bottle.policy.model import Policy
+from claude_bottle.sidecars.services import SUPERVISE
 
 # An image may bring proxies of its own; here they are ours or none.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -88,6 +89,10 @@ class DockerPlan(NamedTuple):
         """Whether a ferry inside takes the place of listeners that are handed over."""
         return self.request.runtime is not None
 
+    @property
+    def supervised(self) -> bool:
+        return SUPERVISE in self.request.services
+
     def agent_body(self, filter_text: str) -> Body:
         ours = dict(self.request.environment)
         return bodies.agent(
@@ -100,6 +105,7 @@ class DockerPlan(NamedTuple):
             (*((name, "") for name in PROXY_NAMES if name not in ours), *ours.items()),
             self.request.limits.wall_time,
             self.facts.release if self.ferried else None,
+            self.supervised,
         )
 
     def sidecars_body(self) -> Body:

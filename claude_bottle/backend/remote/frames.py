@@ -1,8 +1,9 @@
 """What a caller and a program elsewhere say to each other over one stream of bytes each way. Pure.
 
 A frame is a letter, a length of four bytes, and that many bytes. Outwards: OUT and ERR carry what the
-program writes, CREDIT how much input it has taken since, STATUS (the last) how it ended. Inwards: DATA and
-END are its input, SIGNAL a number, WINDOW its terminal's rows and columns.
+program writes, CREDIT how much input it has taken since, STATUS (the last) how it ended, or AGAIN in its
+place that it goes on elsewhere. Inwards: DATA and END are its input, SIGNAL a number, WINDOW its terminal's
+rows and columns.
 
 Rule: whoever sends DATA has at most WINDOW_BYTES under way that no CREDIT has acknowledged, so that a signal
 never waits behind input that nobody reads.
@@ -16,7 +17,7 @@ TYPE_CHECKING = False  # as `typing` has it, which takes longer to load than all
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OUT, ERR, CREDIT, STATUS = b"o", b"e", b"c", b"x"
+OUT, ERR, CREDIT, STATUS, AGAIN = b"o", b"e", b"c", b"x", b"a"
 DATA, END, SIGNAL, WINDOW = b"d", b"z", b"s", b"w"
 WINDOW_BYTES = 256 << 10
 MAX_PAYLOAD = 64 << 10

@@ -30,11 +30,15 @@ exec "$@"
 
 
 class Asked(NamedTuple):
-    """Claude's arguments: those of every run, and those of the first alone, which may be a prompt."""
+    """Claude's arguments: those of every run, and those of the first alone, which may be a prompt.
+
+    `notify` is the operator's command that tells of a proposal.
+    """
 
     always: tuple[str, ...]
     first: tuple[str, ...] = ()
     begun: bool = False
+    notify: tuple[str, ...] = ()
 
 
 def remember(paths: BottlePaths, asked: Asked) -> None:
@@ -42,11 +46,17 @@ def remember(paths: BottlePaths, asked: Asked) -> None:
     write_atomically(paths.session / "claude.json", json.dumps(asked._asdict()) + "\n")
 
 
+def was_asked_for(paths: BottlePaths) -> bool:
+    """Whether claude is to run in a terminal of this bottle."""
+    return (paths.session / "claude.json").exists()
+
+
 def recall(paths: BottlePaths) -> Asked:
     """Raises BottleError where nobody has asked for claude in this bottle."""
     try:
         found = json.loads((paths.session / "claude.json").read_bytes())
-        return Asked(_words(found["always"]), _words(found["first"]), found["begun"] is True)
+        notify = _words(found["notify"]) if "notify" in found else ()
+        return Asked(_words(found["always"]), _words(found["first"]), found["begun"] is True, notify)
     except FileNotFoundError as error:
         raise BottleError(
             f"{paths.root.name} was not started for a terminal",

@@ -4,7 +4,8 @@ Invariant: whoever holds the lock is the holder, and only that process makes or 
 folder is the operator's alone.
 
 Both say frames (see `backend.remote.frames`): a viewer DATA for the agent and WINDOW, first of all and when
-its terminal's size changes; the holder OUT for the screen, ERR for words of its own, and STATUS at the end.
+its terminal's size changes; the holder OUT for the screen, ERR for words of its own, and at the end STATUS,
+or AGAIN where the bottle was launched again and another holder has its terminal.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from claude_bottle.backend.remote.frames import DATA, ERR, OUT, STATUS, WINDOW
+from claude_bottle.backend.remote.frames import AGAIN, DATA, ERR, OUT, STATUS, WINDOW
 
 FROM_VIEWER = frozenset((DATA, WINDOW))
-FROM_HOLDER = frozenset((OUT, ERR, STATUS))
+FROM_HOLDER = frozenset((OUT, ERR, STATUS, AGAIN))
 _WAITING = 16
 
 

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from claude_bottle.backend.remote.frames import (
+    AGAIN,
     DATA,
     ERR,
     MAX_PAYLOAD,
@@ -149,7 +150,11 @@ class Viewer:
 class Holder:
     """One program and its viewers, until the program ends."""
 
-    def __init__(self, listener: socket.socket, program: Program, size: Size) -> None:
+    def __init__(
+        self, listener: socket.socket, program: Program, size: Size, bell: int | None = None
+    ) -> None:
+        """`bell` is an eventfd(2): whoever writes to it, in this process, has the viewers' bells rung."""
+        self._bell = bell
         self._listener = listener
         self._program = program
         self._size = size
@@ -169,6 +174,8 @@ class Holder:
                 self._show(self._read())
             if self._typed:
                 self._type()
+            if self._bell in ready:
+                self._ring()
             for number, viewer in list(self._viewers.items()):
                 events = ready.get(number, 0)
                 gone = bool(events & ~select.POLLOUT) and not self._hear(viewer)
@@ -185,14 +192,18 @@ class Holder:
         status = self._program.process.wait()
         return status if status >= 0 else 128 - status
 
-    def farewell(self, words: str, status: int) -> None:
-        """Tells every viewer how it ended, those that knocked meanwhile included."""
+    def farewell(self, words: str, status: int | None) -> None:
+        """Tells every viewer how it ended, those that knocked meanwhile included.
+
+        Without a status it has not: there is, or will be, another holder to go to.
+        """
         self._welcome()
+        self._listener.close()  # who comes now comes to the next one
         text = words.encode()[: MAX_PAYLOAD - 1]
         for viewer in self._viewers.values():
             if self._early:
                 viewer.tell(*_outputs(bytes(self._early)))
-            viewer.tell(frame(ERR, text), numbered(STATUS, status))
+            viewer.tell(frame(ERR, text), frame(AGAIN) if status is None else numbered(STATUS, status))
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         while self._viewers and time.monotonic() < deadline:
             poll = select.poll()
@@ -206,6 +217,8 @@ class Holder:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._program.ended, select.POLLIN)
+        if self._bell is not None:
+            poll.register(self._bell, select.POLLIN)
         if self._open:
             poll.register(self._program.master, select.POLLIN | (select.POLLOUT if self._typed else 0))
         listening = select.POLLIN if len(self._typed) < _TYPED_BYTES else 0
@@ -232,6 +245,15 @@ class Holder:
                 viewer.tell(*_outputs(shown))
         if shown and self._nudged and time.monotonic() - self._nudged > _NUDGE_SECONDS[0]:
             self._set_size(self._size)
+
+    def _ring(self) -> None:
+        """Between two frames no sequence is under way, so this is heard and not drawn."""
+        assert self._bell is not None
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+        for viewer in self._viewers.values():
+            if viewer.looking:
+                viewer.tell(frame(OUT, b"\a"))
 
     def _type(self) -> None:
         try:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from claude_bottle.backend.remote.frames import (
+    AGAIN,
     DATA,
     OUT,
     STATUS,
@@ -40,6 +41,7 @@ class How(enum.Enum):
     ENDED = "claude ended"
     DETACHED = "the operator left"
     SUSPENDED = "the operator left, and will be back"
+    AGAIN = "the bottle was launched again, and another holder has its terminal"
     LOST = "the holder has let go of this terminal, or is gone"
 
 
@@ -126,6 +128,8 @@ class _View:
                     _write(self._filter.feed(payload))
                 elif kind == STATUS:
                     return Outcome(How.ENDED, min(255, numbers(payload, 1)[0]), self._said)
+                elif kind == AGAIN:
+                    return Outcome(How.AGAIN, words=self._said)
                 else:
                     self._words = (self._words + payload)[:_WORDS_BYTES]
         except BlockingIOError:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from claude_bottle.errors import BottleError
+from claude_bottle.policy.denials import shortened
 from claude_bottle.policy.model import Auth, Decision, Route
 from claude_bottle.sidecars.egress.authz_protocol import (
     END_OF_HEAD,
@@ -23,7 +24,6 @@ from claude_bottle.sidecars.egress.authz_protocol import (
     parse_request,
     render_allow,
     render_deny,
-    shortened,
 )
 from claude_bottle.sidecars.egress.envoy import auth_header
 from claude_bottle.sidecars.egress.outlets import Chain, find_chain
@@ -53,6 +53,7 @@ class Judge(NamedTuple):
     record: Callable[[Event], None]
     chains: tuple[Chain, ...]
     version: int
+    supervised: bool = False  # whether a refusal offers to ask for more
     use: Callable[[Route], None] = lambda route: None  # counts a request; LookupError where none is left
     carried: Callable[[AuthzRequest], None] = lambda request: None  # LookupError where its tunnel is gone
 
@@ -75,7 +76,10 @@ class Judge(NamedTuple):
             self.record(self._event(request, decision, failure))
         except OSError:
             decision = _refusal("log-unavailable", "The decision could not be recorded.")
-        return allow if decision.allowed else render_deny(request, decision.reason, decision.detail)
+        if decision.allowed:
+            return allow
+        _, reason, _, detail, nearest = decision
+        return render_deny(request, reason, detail, nearest, supervised=self.supervised)
 
     def _decide(self, request: AuthzRequest) -> Decision:
         chain = find_chain(self.chains, request.sni)

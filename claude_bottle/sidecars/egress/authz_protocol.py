@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from claude_bottle.policy.denials import Attempt, denial
+from claude_bottle.policy.model import Route
 from claude_bottle.sidecars.egress.envoy import PEER_HEADER, REMOVE_HEADER, SNI_HEADER
 
 MAX_HEAD = 96 * 1024  # above what Envoy takes from a client, 60 KiB
-MAX_SHOWN = 2048
 END_OF_HEAD = b"\r\n\r\n"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -88,22 +89,12 @@ def render_allow(credential: Iterable[tuple[str, str]], remove: Iterable[str]) -
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def shortened(path: str) -> str:
-    """For logs and messages; what is cut off is counted."""
-    cut = len(path) - MAX_SHOWN
-    return path if cut <= 0 else f"{path[:MAX_SHOWN]}...({cut} more)"
-
-
-def render_deny(request: AuthzRequest, reason: str, detail: str) -> bytes:
+def render_deny(
+    request: AuthzRequest, reason: str, detail: str, nearest: Route | None = None, *, supervised: bool = False
+) -> bytes:
     """403 with a body that the agent can turn into a proposal."""
-    error = {
-        "type": "claude-bottle-denied",
-        "reason": reason,
-        "detail": detail,
-        "host": request.host,
-        "method": request.method,
-        "path": shortened(request.path),
-    }
-    body = json.dumps({"error": error}).encode("ascii") + b"\n"
+    attempt = Attempt(request.host, request.port, request.method, request.path)
+    said = denial(attempt, reason, detail, nearest, supervised=supervised)
+    body = json.dumps(said).encode("ascii") + b"\n"
     head = f"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode("ascii") + (b"" if request.method == "HEAD" else body)

@@ -43,6 +43,7 @@ from claude_bottle.sidecars.egress.protocol import (
     ConnectRequest,
     HeadReader,
     RefusedError,
+    check_literal,
     refusal,
 )
 from claude_bottle.sidecars.pipelock.protocol import Dialled, Stage, StageError
@@ -85,6 +86,7 @@ class Gate:
         record: Record,
         inspected: Stage,
         opaque: Stage,
+        supervised: bool = False,
         limits: Limits = _LIMITS,
         use: Callable[[Route], None] = lambda route: None,
     ) -> None:
@@ -93,6 +95,7 @@ class Gate:
         self._use = use
         self._inspected = inspected
         self._opaque = opaque
+        self._supervised = supervised  # whether a refusal offers to ask for more
         self._limits = limits
         self._scratch = new_scratch()
         self._acceptors: list[Acceptor] = []
@@ -202,7 +205,7 @@ class Gate:
 
     def _reply_to(self, visit: Visit, refused: RefusedError) -> bytes:
         if refused.status:
-            return refusal(refused, visit.host, visit.port)
+            return refusal(refused, visit.host, visit.port, visit.nearest, supervised=self._supervised)
         return _ALERTS.get(refused.reason, b"")
 
     async def _reply(self, client: socket.socket, reply: bytes) -> None:
@@ -233,12 +236,6 @@ async def _introduce(visit: Visit, stage: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(stage, words.encode())
     except OSError as error:
         raise StageError("stage-down", f"the next stage does not listen: {error.strerror}") from error
-
-
-def check_literal(request: ConnectRequest, route: Route) -> None:
-    """An address instead of a name needs an opaque rule for that address."""
-    if request.literal and (route.inspect or route.host != request.host):
-        raise RefusedError(403, "ip-literal", "an address is allowed only by an opaque rule for it")
 
 
 def check_hello(request: ConnectRequest, route: Route, hello: ClientHello) -> None:

@@ -18,7 +18,9 @@ import json
 import re
 from typing import NamedTuple
 
+from claude_bottle.policy.denials import Attempt, denial
 from claude_bottle.policy.hosts import InvalidHost, normalise_host, parse_ip
+from claude_bottle.policy.model import Route
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
@@ -96,16 +98,23 @@ def parse_head(head: str) -> ConnectRequest:
     return request
 
 
-def refusal(refused: RefusedError, host: str = "", port: int = 0) -> bytes:
+def check_literal(request: ConnectRequest, route: Route) -> None:
+    """An address instead of a name needs an opaque rule for that address. Raises RefusedError."""
+    if request.literal and (route.inspect or route.host != request.host):
+        raise RefusedError(403, "ip-literal", "an address is allowed only by an opaque rule for it")
+
+
+def refusal(
+    refused: RefusedError,
+    host: str = "",
+    port: int = 0,
+    nearest: Route | None = None,
+    *,
+    supervised: bool = False,
+) -> bytes:
     """The reply to a refused request, readable for a machine; the connection closes after it."""
-    error = {
-        "type": "claude-bottle-denied",
-        "reason": refused.reason,
-        "detail": refused.detail[:512],
-        "host": host or None,
-        "port": port or None,
-    }
-    body = json.dumps({"error": error}).encode("ascii") + b"\n"
+    said = denial(Attempt(host, port), refused.reason, refused.detail, nearest, supervised=supervised)
+    body = json.dumps(said).encode("ascii") + b"\n"
     allow = "Allow: CONNECT\r\n" if refused.status == 405 else ""
     head = (
         f"HTTP/1.1 {refused.status} {_STATUS[refused.status]}\r\n"

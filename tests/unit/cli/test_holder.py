@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_bottle.cli.holder import _settled, environment
+from claude_bottle.cli.holder import _settled
 from claude_bottle.operations.context import Context
+from claude_bottle.operations.session.begin import environment
 from claude_bottle.operations.session.claude import launch_mark
 from claude_bottle.proc import SystemRunner
 from claude_bottle.state import store

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from claude_bottle.manifest.inherit import BrokenChainError, ancestry
-from claude_bottle.manifest.model import Bottle, EnvValue, GitUser, Limits, Manifest
+from claude_bottle.manifest.model import Bottle, EnvValue, GitUser, Limits, Manifest, Supervise
 from claude_bottle.manifest.parse import ManifestError
 
 
@@ -49,7 +49,7 @@ def test_scalars_override_and_mappings_merge() -> None:
     }
     child = fold("child", base=base, child=over)
     assert dict(child.env) == {"A": EnvValue("literal", "1"), "B": EnvValue("literal", "2")}
-    assert (child.workspace, child.supervise) == ("copy", False)
+    assert (child.workspace, child.supervise) == ("copy", Supervise(False))
     assert child.limits == Limits(memory=1 << 30, pids=20)
     assert child.packages == ("git", "make", "gcc")
     assert {name: repo.url for name, repo in child.git.repos.items()} == {
@@ -59,6 +59,21 @@ def test_scalars_override_and_mappings_merge() -> None:
     assert child.git.user == GitUser("N", "e")
     assert [(entry.host, entry.identity_file) for entry in child.ssh] == [("y", "/1"), ("x", "/2")]
     assert child.extends == ("base",)
+
+
+@pytest.mark.parametrize(
+    ("over", "meant"),
+    [
+        ({"notify": ["b"]}, Supervise(True, "reject", 60, ("b",))),
+        ({"unanswered": "wait"}, Supervise(True, "wait", None, ("a",))),
+        ({"unanswered": "reject"}, Supervise(True, "reject", None, ("a",))),
+        (False, Supervise(False, "reject", 60, ("a",))),
+        (True, Supervise(True, "reject", 60, ("a",))),
+    ],
+)
+def test_supervision_is_laid_over_by_what_belongs_together(over: object, meant: Supervise) -> None:
+    base = {"supervise": {"unanswered": "reject", "after": "1m", "notify": ["a"]}}
+    assert fold("child", base=base, child={"extends": "base", "supervise": over}).supervise == meant
 
 
 def test_the_own_routes_of_a_host_replace_the_inherited_ones() -> None:

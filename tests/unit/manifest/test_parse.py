@@ -17,12 +17,14 @@ from claude_bottle.manifest.model import (
     Limits,
     Manifest,
     SshEntry,
+    Supervise,
     resolved_digest,
 )
 from claude_bottle.manifest.parse import ManifestError, Position, parse_manifest
 from claude_bottle.policy.model import Auth, Route, SecretRef, Upstream
 from tests.support.manifests import bottle, lines, route
 
+AFTER, NOTIFY = "bottles.dev.supervise.after:", "bottles.dev.supervise.notify"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0"
 EVERYTHING: dict[str, Any] = {
     "$schema": "https://example.org/manifest.schema.json",
@@ -119,7 +121,8 @@ def test_every_key() -> None:
         "app": GitRepo("git@github.com:me/app.git", "~/.ssh/id", KEY, ("refs/heads/agent/*",))
     }
     assert dev.git.user == GitUser("Me", "me@example.org")
-    assert (dev.workspace, dev.supervise, dev.image, dev.dockerfile) == ("overlay", False, "node:22", None)
+    assert (dev.workspace, dev.image, dev.dockerfile) == ("overlay", "node:22", None)
+    assert not dev.supervise
     assert dev.limits == Limits(512 << 20, 1.5, 200, 4 << 30, 7200)
     assert (dev.packages, dev.runtime) == (("git", "ripgrep=13.0.0-4"), "runsc")
     assert manifest.agents["reviewer"] == Agent(
@@ -144,6 +147,25 @@ def test_defaults() -> None:
     assert dev.workspace is None
     assert dev.limits == Limits()
     assert dev.egress.routes == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant", "patience"),
+    [
+        (True, Supervise(), None),
+        (False, Supervise(False), None),
+        ({}, Supervise(), None),
+        ({"unanswered": "wait"}, Supervise(True, "wait"), None),
+        ({"unanswered": "reject"}, Supervise(True, "reject"), 0.0),
+        ({"unanswered": "reject", "after": "10m"}, Supervise(True, "reject", 600), 600.0),
+        ({"notify": ["tell", "-x"]}, Supervise(notify=("tell", "-x")), None),
+    ],
+)
+def test_supervision(written: object, meant: Supervise, patience: float | None) -> None:
+    found = Manifest.from_json_obj(bottle(supervise=written)).bottles["dev"].supervise
+    assert found == meant
+    assert bool(found) is (written is not False)
+    assert found.patience == patience
 
 
 def test_nothing_is_a_manifest_too() -> None:
@@ -171,8 +193,35 @@ def test_a_manifest_cannot_be_changed() -> None:
         (bottle(env={"A": True}), "bottles.dev.env.A: expected text, found true/false; write it in quotes"),
         (bottle(env={"A": None}), "bottles.dev.env.A: expected text, found nothing"),
         (bottle(env={"A B": ""}), "bottles.dev.env.A B: not a name of an environment variable"),
-        (bottle(supervise="yes"), "bottles.dev.supervise: expected true or false, found text"),
-        (bottle(supervise=1), "bottles.dev.supervise: expected true or false, found a number"),
+        (bottle(supervise="yes"), "bottles.dev.supervise: expected true, false or a mapping, found text"),
+        (bottle(supervise=1), "bottles.dev.supervise: expected true, false or a mapping, found a number"),
+        (bottle(supervise={"after": "10m"}), f"{AFTER} has no meaning without `unanswered: reject`"),
+        (
+            bottle(supervise={"unanswered": "wait", "after": "10m"}),
+            f"{AFTER} has no meaning without `unanswered: reject`",
+        ),
+        (
+            bottle(supervise={"unanswered": "reject", "after": "10"}),
+            f'{AFTER} a duration is a whole number with s, m or h, such as "90s"',
+        ),
+        (
+            bottle(supervise={"unanswered": "rejekt"}),
+            'bottles.dev.supervise.unanswered: unknown value; did you mean "reject"?',
+        ),
+        (
+            bottle(supervise={"notfy": ["a"]}),
+            'bottles.dev.supervise.notfy: unknown key; did you mean "notify"?',
+        ),
+        (
+            bottle(supervise={"notify": "notify-send"}),
+            "bottles.dev.supervise.notify: expected a list of texts, the program first",
+        ),
+        (bottle(supervise={"notify": ["bin/tell"]}), f"{NOTIFY}[0]: name a program, or its whole path"),
+        (bottle(supervise={"notify": [""]}), f"{NOTIFY}[0]: name a program, or its whole path"),
+        (
+            bottle(supervise={"notify": ["tell", "a\0b"]}),
+            f"{NOTIFY}: a program takes at most 63 arguments of at most 4096 characters, without NUL",
+        ),
         (bottle(workspace="clown"), 'bottles.dev.workspace: unknown value; did you mean "clone"?'),
         (
             bottle(image="a", dockerfile="/b"),

@@ -83,6 +83,8 @@ def test_schema_and_parser_take_the_example_and_refuse_the_same_mistakes() -> No
         (("bottles", "dev", "extends"), []),
         (("bottles", "dev", "workspace"), "clown"),
         (("bottles", "dev", "supervise"), "yes"),
+        (("bottles", "dev", "supervise"), {"unanswered": "maybe"}),
+        (("bottles", "dev", "supervise"), {"notify": []}),
         (("bottles", "dev", "env", "A B"), "x"),
         (("bottles", "dev", "env", "A"), 1),
         (("bottles", "dev", "limits", "memory"), "512"),

@@ -26,6 +26,7 @@ from claude_bottle.operations.claude import (
 )
 from claude_bottle.policy.model import Auth, Policy, Route, SecretRef, Upstream
 from claude_bottle.policy.routes import decide_request
+from claude_bottle.sidecars.supervise.connection import LIMITS
 from tests.support.repositories import ENVIRONMENT
 
 GATEWAY = Upstream("http", "127.0.0.1", 8080)
@@ -180,6 +181,19 @@ def test_the_prompt_is_a_file_and_never_an_argument() -> None:
         "opus",
         "-c",
     ]
+
+
+def test_an_agent_that_may_propose_is_told_of_the_sidecar_and_its_prompt_stays_a_prompt() -> None:
+    option, servers, *rest = arguments("Be brief.", None, ["-c"], supervised=True)
+    assert option == "--mcp-config"
+    assert rest[0].startswith("--"), "it takes every word up to the next option"
+    assert rest == arguments("Be brief.", None, ["-c"])
+    (server,) = json.loads(servers)["mcpServers"].values()
+    assert server["url"] == "http://127.0.0.1:9100/mcp"
+    assert (server["type"], server["alwaysLoad"]) == ("http", True)
+    assert server["timeout"] > LIMITS.call_seconds * 1000, (
+        "the sidecar's answer comes before the client gives up"
+    )
 
 
 def test_without_a_prompt_there_is_no_file_to_look_for() -> None:

@@ -200,3 +200,24 @@ def test_an_allowed_path_still_lies_below_its_prefix_after_decoding(path: str) -
     once = unquote(target.partition("?")[0])
     for decoded in (once, unquote(once)):
         assert posixpath.normpath(decoded).startswith("/v1/messages")
+
+
+def test_a_refusal_names_the_rule_that_comes_nearest() -> None:
+    far = Route("far.example.org", paths=("/v2/a",))
+    near = Route("far.example.org", paths=("/v1/a", "/v1/b/c"))
+    policy = Policy((Route("other.test"), far, near, Route("*.wild.example")))
+
+    def nearest(host: str, port: int, method: str, path: str) -> Route | None:
+        return decide_request(policy, host, port, method, path).nearest
+
+    assert nearest("far.example.org", 443, "GET", "/v1/b/x") is near
+    assert nearest("far.example.org", 443, "GET", "/v2/b") is far
+    assert nearest("far.example.org", 22, "GET", "/v1/a") is far
+    assert nearest("wild.example", 443, "GET", "/") is policy.routes[3]
+    assert nearest("elsewhere.net", 443, "GET", "/") is None
+    assert nearest("far.example.org", 443, "GET", "/v1/a/x") is None  # as it is allowed
+    assert decide_connect(policy, "near.example.org", 443).nearest is far
+
+
+def test_the_nearest_of_a_wrong_method_is_of_the_same_host() -> None:
+    assert api("DELETE", "/v1/messages").nearest is API

@@ -200,6 +200,9 @@ def test_a_refusal_is_for_machines() -> None:
             "detail": 'say "please"\r\n\x1b',
             "host": "x.example",
             "port": 443,
+            "nearest": None,
+            "proposal": None,
+            "next": "Nobody is asked for more in this bottle: do without it.",
         }
     }
     assert b"\x1b" not in raw

@@ -13,7 +13,7 @@ import pytest
 
 from claude_bottle.backend.python import PACKAGE_ROOT, python_argv
 from claude_bottle.sidecars import ferry
-from claude_bottle.sidecars.ferry import GATE_SOCKET, LIFE_SOCKET
+from claude_bottle.sidecars.ferry import GATE_SOCKET, LIFE_SOCKET, SUPERVISE_SOCKET
 from tests.support.processes import PATIENCE, all_processes, eventually
 
 ELSEWHERE = "another kernel"  # than the one that this runs on
@@ -39,8 +39,10 @@ class Crossing:
         self._stack = stack
         self.gate = stack.enter_context(listener(folder / GATE_SOCKET))
         life = stack.enter_context(listener(folder / LIFE_SOCKET))
-        self.ports = free_port(), free_port()
-        words = [str(folder), *map(str, self.ports), ELSEWHERE]
+        self.supervise = stack.enter_context(listener(folder / SUPERVISE_SOCKET))
+        self.ports = free_port(), free_port(), free_port()
+        gate, life_port, supervise = map(str, self.ports)
+        words = [str(folder), gate, life_port, ELSEWHERE, supervise]
         argv = python_argv("sidecars.ferry", PACKAGE_ROOT, *words)
         subprocess.run(argv, check=True, timeout=PATIENCE, cwd="/")
         self.line = stack.enter_context(life.accept()[0])
@@ -93,6 +95,18 @@ def test_bytes_cross_whole_both_ways_and_each_end_passes_on(crossing: Crossing) 
     inner.sendall(there)
     inner.shutdown(socket.SHUT_WR)
     assert everything(outer) == there
+
+
+def test_the_supervise_sidecar_is_met_behind_its_own_port(crossing: Crossing) -> None:
+    """Also where those who stay have taken all the room before it."""
+    held = [crossing.connect(crossing.ports[0]) for _ in range(ferry._CONNECTIONS + 20)]
+    inner = crossing.connect(crossing.ports[2])
+    outer = crossing._stack.enter_context(crossing.supervise.accept()[0])
+    inner.sendall(b"asked")
+    assert outer.recv(5) == b"asked"
+    outer.sendall(b"answered")
+    assert inner.recv(8) == b"answered"
+    assert held
 
 
 def test_what_the_gate_says_arrives_before_its_end(crossing: Crossing) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_bottle.sidecars.services import SERVICES, Record, services_up
+from claude_bottle.sidecars.services import SERVICES, SUPERVISE, Record, services_down, services_up
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -24,6 +24,21 @@ def test_every_write_has_the_same_length(tmp_path: Path) -> None:
         record.write(up)
         sizes.add((tmp_path / "services").stat().st_size)
     assert len(sizes) == 1
+
+
+def test_what_should_be_up_and_is_not_is_known_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "services"
+    assert services_down(path) == ()
+    record = Record(str(path))
+    for up, down in (
+        (SERVICES, (SUPERVISE,)),
+        ((*SERVICES, SUPERVISE), ()),
+        (("firewall",), ("egress", SUPERVISE)),
+    ):
+        record.write(up, down)
+        assert (services_up(path), services_down(path)) == (up, down)
+    path.write_bytes(b"-other --egress - -")
+    assert services_down(path) == ()
 
 
 def test_without_a_record_nobody_knows(tmp_path: Path) -> None:

@@ -79,3 +79,13 @@ def test_the_preflight_says_so() -> None:
     assert "gVisor" in found.protections()[0]
     assert not [line for line in found.caveats() if "one kernel" in line]
     assert [line for line in plan(request(), GVISOR).caveats() if "one kernel" in line]
+
+
+@pytest.mark.parametrize("runtime", [None, "runsc"])
+def test_a_port_more_is_opened_where_the_agent_may_propose_changes(runtime: str | None) -> None:
+    def opening(*services: str) -> list[str]:
+        asked = request()._replace(runtime=runtime, services=services)
+        return list(plan(asked, GVISOR).agent_body("{}")["Cmd"])
+
+    plain, supervised = opening("egress", "firewall"), opening("egress", "firewall", "supervise")
+    assert supervised == [*plain, "9100"]

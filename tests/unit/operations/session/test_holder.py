@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from claude_bottle.backend.remote.frames import (
+    AGAIN,
     DATA,
     ERR,
     OUT,
@@ -38,6 +39,7 @@ class Looking:
         assert found
         self.sock = found
         self.shown, self.words, self.status, self.gone = bytearray(), b"", -1, False
+        self.again = False
         self._decoder = Decoder(door.FROM_HOLDER)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -60,6 +62,8 @@ class Looking:
                     self.shown += payload
                 elif kind == ERR:
                     self.words += payload
+                elif kind == AGAIN:
+                    self.again = True
                 else:
                     assert kind == STATUS
                     (self.status,) = numbers(payload, 1)
@@ -80,16 +84,18 @@ class World:
         self.folder = folder
         self.closing: list[Callable[[], None]] = []
 
-    def hold(self, script: str) -> None:
+    def hold(self, script: str, *, again: bool = False) -> None:
+        """`again`: the bottle is launched once more when the program has ended."""
         lock = door.take_lock(self.folder)
         assert lock is not None
         program = spawn(["sh", "-c", script], Size(24, 80))
         listener = door.listen(self.folder)
-        holder = Holder(listener, program, Size(24, 80))
+        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        holder = Holder(listener, program, Size(24, 80), self.bell)
 
         def serve() -> None:
             status = holder.serve()
-            holder.farewell(f"ended with {status}", status)
+            holder.farewell(f"ended with {status}", None if again else status)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -102,6 +108,7 @@ class World:
             listener.close()
             os.close(program.master)
             os.close(program.ended)
+            os.close(self.bell)
             os.close(lock)
 
         self.closing.append(close)
@@ -120,6 +127,32 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield found
     for close in found.closing:
         close()
+
+
+def test_who_looks_is_sent_on_where_the_bottle_was_launched_again(world: World) -> None:
+    world.hold("printf early; read x", again=True)
+    one = world.look()
+    one.see(b"early")
+    one.type(b"\r")
+    one.end()
+    assert (one.again, one.status, one.words) == (True, -1, b"ended with 0")
+    assert door.knock(world.folder) is None, "nobody comes to the old door any more"
+
+
+def test_the_bell_rings_for_all_that_look_and_draws_nothing(world: World) -> None:
+    world.hold("printf early; read x; printf late")
+    one, two, silent = world.look(), world.look(), world.look(None)
+    one.see(b"early")
+    two.until(lambda: True)
+    os.eventfd_write(world.bell, 3)
+    one.see(b"\a")
+    assert one.shown.count(b"\a") == 1
+    one.type(b"\r")
+    one.see(b"late")
+    two.end()
+    assert two.shown.count(b"\a") <= 1
+    silent.end()
+    assert b"\a" not in silent.shown
 
 
 def test_the_first_sees_everything_and_gets_status_and_words(world: World) -> None:

@@ -318,3 +318,19 @@ def test_an_error_in_the_policy_closes_the_connection() -> None:
         raise ZeroDivisionError
 
     assert serve(judge_of(decide=broken)[0], HEAD + b"\r\n\r\n") == [b""]
+
+
+def test_a_refusal_offers_what_would_ask_for_it_where_somebody_can_be_asked() -> None:
+    judge, _ = judge_of()
+    for supervised in (False, True):
+        answer = judge._replace(supervised=supervised).answer(request("/v2/x?q=1"))
+        error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        asked = {"host": "key.example.org", "ports": [443], "methods": ["GET"], "paths": ["/v2/x"]}
+        assert error["proposal"] == (asked if supervised else None)
+        assert error["nearest"]["paths"] == ["/v1"]
+        assert b"NAME" not in answer
+
+
+def test_a_head_request_is_refused_without_a_body_also_with_an_offer() -> None:
+    answer = render_deny(AuthzRequest("HEAD", "/", "h", 443, "h"), "path-not-allowed", "", supervised=True)
+    assert answer.endswith(b"\r\n\r\n")

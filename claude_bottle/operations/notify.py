@@ -1,0 +1,191 @@
+"""Tells the operator that an agent asks: by a command of the operator's own, run beside whatever lives with
+the agent.
+
+Invariant: the command gets no shell, no terminal, no input, no secret and no text with a control character;
+and nothing that it does, or does not do, holds anybody up: it has a limit of time, and of how often.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from claude_bottle.errors import BottleError
+from claude_bottle.policy.proposals import CAPABILITY, URL, Proposal, Queue
+from claude_bottle.text import shown
+
+if TYPE_CHECKING:
+    from claude_bottle.operations.context import Context
+    from claude_bottle.state.metadata import Metadata
+
+PAUSE = 10.0  # seconds between two runs of the command
+COMMAND_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+_ANYWAY_SECONDS = 10.0
+DESKTOP = ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XAUTHORITY", "TMUX_TMPDIR")
+_TEXT = 200  # characters
+
+
+class Notice(NamedTuple):
+    """What is told: one proposal, and how many `more` have come since the last time."""
+
+    proposal: str
+    text: str
+    more: int = 0
+
+
+class Told(NamedTuple):
+    """What needs no more telling, and when something was told last."""
+
+    known: frozenset[str] = frozenset()
+    last: float = float("-inf")
+
+
+def next_notice(told: Told, queue: Queue, now: float) -> tuple[Told, Notice | None]:
+    """Pure: what is to be told at this moment. What was answered before it could be told is not."""
+    fresh = [item for item in queue.pending if item.id not in told.known]
+    if not fresh or now - told.last < PAUSE:
+        return told, None
+    known = frozenset(item.id for item in queue.pending)
+    return Told(known, now), Notice(fresh[0].id, describe(fresh[0]), len(fresh) - 1)
+
+
+def describe(item: Proposal) -> str:
+    """One harmless line."""
+    asked = item.asked
+    if asked.kind == CAPABILITY:
+        what = " ".join(asked.packages) or asked.dockerfile
+    elif asked.route is not None:
+        words = (",".join(asked.route.methods), asked.route.host, " ".join(asked.route.paths))
+        what = " ".join(word for word in words if word)
+    else:
+        what = asked.url if asked.kind == URL else ""
+    return shown(f"{asked.kind}: {shown(what, 100)}: {asked.justification}", _TEXT)
+
+
+def environment(slug: str, notice: Notice) -> dict[str, str]:
+    return {
+        "CLAUDE_BOTTLE_SLUG": slug,
+        "CLAUDE_BOTTLE_PROPOSAL": notice.proposal,
+        "CLAUDE_BOTTLE_TEXT": notice.text,
+        "CLAUDE_BOTTLE_MORE": str(notice.more),
+    }
+
+
+def tell(argv: tuple[str, ...], slug: str, notice: Notice, host: Mapping[str, str]) -> str:
+    """Runs the command; what went wrong, on one line, empty where nothing did."""
+    import signal
+    import subprocess
+
+    from claude_bottle.proc import Command, environment_for
+
+    own = tuple(environment(slug, notice).items())
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment_for(Command(argv, keep=DESKTOP, environment=own), host),
+            start_new_session=True,
+        )
+    except OSError as error:
+        return f"{argv[0]} cannot be run: {error.strerror}"
+    with process:
+        try:
+            status = process.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # it is not reaped yet, so the group is its own
+            return f"{argv[0]} did not end within {COMMAND_SECONDS:.0f} s"
+    return f"{argv[0]} ended with status {status}" if status else ""
+
+
+class Watch:
+    """Looks at a bottle's proposals from a thread of its own until it is told to stop, or the bottle ends."""
+
+    def __init__(
+        self,
+        look: Callable[[], Queue | None],
+        act: Callable[[Notice], object],
+        pause: float = LOOK_SECONDS,
+    ) -> None:
+        """`look` gives None where the bottle has ended; both raise BottleError or OSError at most."""
+        self._look = look
+        self._act = act
+        self._pause = pause
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notify", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for nothing: a command that runs is on its own, and ends by its limit or by itself."""
+        self._over.set()
+
+    def _run(self) -> None:
+        told = Told()
+        while not self._over.wait(self._pause):
+            try:
+                queue = self._look()
+                if queue is None:
+                    return
+                told, notice = next_notice(told, queue, time.monotonic())
+                if notice is not None:
+                    self._act(notice)
+            except (BottleError, OSError):
+                continue  # the next look may see more; a bottle that has ended says so itself
+
+
+def watch(
+    context: Context,
+    metadata: Metadata,
+    argv: tuple[str, ...],
+    complain: Callable[[str], object],
+    also: Callable[[Notice], object] = lambda notice: None,
+) -> Watch:
+    """`also` is called for each notice, before the command is run; `complain` hears each fault once."""
+    faults: set[str] = set()
+
+    def act(notice: Notice) -> None:
+        also(notice)
+        fault = tell(argv, metadata.slug, notice, context.environment) if argv else ""
+        if fault and fault not in faults and len(faults) < 8:
+            faults.add(fault)
+            complain(f"you were not told that {metadata.slug} asks: {fault}")
+
+    return Watch(_Looking(context, metadata), act)
+
+
+class _Looking:
+    """Asks the bottle only where its file of proposals has changed, or after a while: an engine may be far.
+
+    What stands in that file is not read: it is only a hint.
+    """
+
+    def __init__(self, context: Context, metadata: Metadata) -> None:
+        self._paths = context.home.bottle(metadata.slug)
+        self._metadata = metadata
+        self._seen: tuple[int, ...] | None = None
+        self._asked = float("-inf")
+        self._queue: Queue | None = Queue()
+
+    def __call__(self) -> Queue | None:
+        from claude_bottle.backend import load_backend
+        from claude_bottle.operations.deciding import look
+
+        seen, now = self._trace(), time.monotonic()
+        if seen != self._seen or now - self._asked >= _ANYWAY_SECONDS:
+            bottle = load_backend(self._metadata.backend).find(self._metadata, self._paths)
+            self._queue = None if bottle is None else look(bottle).queue
+            self._seen, self._asked = seen, now
+        return self._queue
+
+    def _trace(self) -> tuple[int, ...] | None:
+        try:
+            found = os.lstat(self._paths.proposals)
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns

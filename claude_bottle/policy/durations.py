@@ -1,0 +1,31 @@
+"""How long something holds, as an operator writes and reads it. Pure."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 366 * 86400
+_FORM = re.compile(r"([1-9][0-9]{0,7})([smhd])")
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def parse_duration(text: str) -> float:
+    """Raises ValueError."""
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise ValueError("a duration is a whole number with s, m, h or d, such as 30m")
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if seconds > LONGEST:
+        raise ValueError("a duration is at most 366d")
+    return float(seconds)
+
+
+def spoken(seconds: float) -> str:
+    """In its largest unit and the next: 1h20m. Rounded down, so that nobody counts on more."""
+    left, units = max(0, int(seconds)), [*_SECONDS.items()]
+    at = next(at for at, (_, size) in enumerate(units) if left >= size or size == 1)
+    words: list[str] = []
+    for unit, size in units[at : at + 2]:
+        count, left = divmod(left, size)
+        words.append(f"{count}{unit}" if count or not words else "")
+    return "".join(words)

@@ -35,6 +35,7 @@ BENCHMARKS = {
     "gate.connect.raw": "traffic:connect_raw",
     "intercept.keepalive": "traffic:intercept_keepalive",
     "intercept.sse_delay": "traffic:sse_delay",
+    "policy.change": "changing:change",
     "list.empty": "commands:list_empty",
     "list.one": "commands:list_one",
     "list.active.bubblewrap": "listing:bubblewrap",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.children import Helper, helper
-from bench.routes import AUTHORITIES, AUTHORITY_INSIDE, INSPECTED, LOCAL, RAW, TUNNEL
+from bench.routes import AUTHORITIES, AUTHORITY_INSIDE, CONTROL, INSPECTED, LOCAL, RAW, TUNNEL
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaf
 
 Way = dict[str, Any]  # see `client`
@@ -35,6 +35,8 @@ class Rig:
     tunnel: Ways
     raw: Ways
     inspected: Ways
+    gate: int  # its port
+    control: str  # the socket that takes a new policy
 
 
 @contextmanager
@@ -55,6 +57,8 @@ def rig() -> Iterator[Rig]:
                 tunnel=Ways(_way(TUNNEL, authorities, gate=gate), _way(TUNNEL, authorities, ports[TUNNEL])),
                 raw=Ways(_way(RAW, None, gate=gate), _way(RAW, None, ports[RAW])),
                 inspected=Ways(_way(INSPECTED, inside, gate=gate), _way(LOCAL, authorities, ports[LOCAL])),
+                gate=gate,
+                control=str(folder / CONTROL),
             )
 
 

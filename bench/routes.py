@@ -5,7 +5,7 @@ from __future__ import annotations
 from claude_bottle.policy.model import Auth, Policy, Route, SecretRef, Upstream
 
 TUNNEL, RAW, INSPECTED, LOCAL = "tunnel.example.org", "raw.example.org", "inspected.example.org", "localhost"
-AUTHORITIES, AUTHORITY_INSIDE = "internet.pem", "bottle.pem"  # files of the rig
+AUTHORITIES, AUTHORITY_INSIDE, CONTROL = "internet.pem", "bottle.pem", "control"  # files of the rig
 SECRET = SecretRef("env", ("BENCH",))
 
 

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from bench.children import answer, questions
-from bench.routes import AUTHORITIES, AUTHORITY_INSIDE, INSPECTED, SECRET, policy
+from bench.routes import AUTHORITIES, AUTHORITY_INSIDE, CONTROL, INSPECTED, SECRET, policy
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle import Bundle
 from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec
@@ -46,6 +46,9 @@ def spec_of(ports: dict[str, int]) -> BundleSpec:
         authorities=AUTHORITIES,
         decisions="decisions.jsonl",
         services="services",
+        authority=authority,
+        control=CONTROL,
+        control_uid=os.geteuid(),
     )
 
 

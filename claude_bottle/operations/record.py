@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from claude_bottle.errors import BottleError
 from claude_bottle.operations import deciding, decisions
 from claude_bottle.operations.context import Context
-from claude_bottle.sidecars.proposed import read_queue
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import audit
 
 if TYPE_CHECKING:

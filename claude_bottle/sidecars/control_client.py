@@ -8,12 +8,12 @@ somebody waits for it, so it loads nothing.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
     from typing import Any
 
@@ -60,6 +60,7 @@ def within(sock: socket.socket, timeout: float) -> Callable[[], bytes]:
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
     """Process and user at the other end, by the kernel's word: unix(7), SO_PEERCRED."""
+    import socket
     import struct
 
     process, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -68,18 +69,20 @@ def peer_of(sock: socket.socket) -> tuple[int, int]:
 
 def start(arguments: list[str]) -> None:
     """ABSTRACT_ADDRESS: a line of the input goes there, and what is answered to the output."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        try:
-            sock.connect(f"\0{arguments[0]}")
-            data = b""
-            while b"\n" not in data:
-                data = os.read(0, _CHUNK)
-                if not data:
-                    return
-                sock.sendall(data)
-            while data := sock.recv(_CHUNK):
-                while data:
-                    data = data[os.write(1, data) :]
-        except OSError as error:
-            os.write(2, f"{error.strerror}\n".encode())
-            sys.exit(1)
+    import _socket  # `socket` takes as long to load as all the rest of this takes
+
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.connect(f"\0{arguments[0]}")
+        data = b""
+        while b"\n" not in data:
+            data = os.read(0, _CHUNK)
+            if not data:
+                return
+            sock.sendall(data)
+        while data := sock.recv(_CHUNK):
+            while data:
+                data = data[os.write(1, data) :]
+    except OSError as error:
+        os.write(2, f"{error.strerror}\n".encode())
+        sys.exit(1)

@@ -56,14 +56,12 @@ class InForce:
 
     @property
     def standing(self) -> Policy:
-        """What is allowed, and what may still end. A host that has a rule has no need of a spent one."""
+        """What is allowed, and what may still end."""
         now, policy = self.now(), self.policy
         if not self._spent:
             return policy
         self._spent = tuple(item for item in self._spent if now < item[1])
-        hosts = {route.host for route in policy.routes}
-        spent = dict.fromkeys(route for route, _ in self._spent if route.host not in hosts)
-        return policy._replace(routes=policy.routes + tuple(spent))
+        return policy._replace(routes=policy.routes + tuple(route for route, _ in self._spent))
 
     def connect(self, host: str, port: int) -> Decision:
         return decide_connect(self.policy, host, port)
@@ -74,8 +72,13 @@ class InForce:
     def request(self, host: str, port: int, method: str, path: str) -> Decision:
         return decide_request(self.policy, host, port, method, path)
 
+    def request_standing(self, host: str, port: int, method: str, path: str) -> Decision:
+        return decide_request(self.standing, host, port, method, path)
+
     def use(self, route: Route) -> None:
         """Counts one use. Raises LookupError where none is left."""
+        if route not in self.policy.routes:
+            raise LookupError(route.host)
         if not self._counts:
             return
         now = self.now()

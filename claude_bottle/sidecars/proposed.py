@@ -7,19 +7,14 @@ asked and answered. The file is no secret, and whoever reads it takes it for an 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from claude_bottle.policy.proposals import Answer, Asked, Proposal, Queue, answer, ask, tell
-from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
-from claude_bottle.policy.snapshot import PolicyFormatError
 from claude_bottle.policy.unanswered import answer_overdue, next_overdue
+from claude_bottle.sidecars.queue_file import write_queue
 
-_MAX_BYTES = 16 << 20
-_LEAST_SECONDS = 0.05
+_LEAST_SECONDS = 0.2
 _LOOK_SECONDS = 5.0  # a clock that was set forward is noticed so late at most
 
 
@@ -63,7 +58,7 @@ class Proposed:
         if queue == self.queue:
             return
         if self._path:
-            _replace(self._path, json.dumps(queue_to_json(queue)).encode())
+            write_queue(self._path, queue)
         self.queue = queue
         self.wake()
         self._arm()
@@ -95,28 +90,3 @@ class Proposed:
             await future
         finally:
             self._waiting.discard(future)
-
-
-def read_queue(path: str) -> Queue:
-    """What an earlier run of the bottle has left; empty where that is nothing, or of no use."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
-                return Queue()
-            return queue_from_json(json.loads(file.read(_MAX_BYTES)))
-    except (OSError, ValueError, RecursionError, PolicyFormatError):
-        return Queue()
-
-
-def _replace(path: str, content: bytes) -> None:
-    temporary = f"{path}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    os.rename(temporary, path)

@@ -32,6 +32,7 @@ from claude_bottle.sidecars.in_force import InForce
 from claude_bottle.sidecars.pipelock.dialler import Dialler
 
 if TYPE_CHECKING:
+    from claude_bottle.sidecars.egress.authz_protocol import AuthzRequest
     from claude_bottle.sidecars.egress.certs import CertAndKey
     from claude_bottle.sidecars.egress.serving import Serving
     from claude_bottle.sidecars.sockets import Acceptor
@@ -48,7 +49,7 @@ class Surroundings(NamedTuple):
     record: Record  # raises OSError
     listen: Callable[[str], socket.socket]  # raises OSError
     serving: Serving
-    changed: Callable[[], None]  # called when something has run out
+    ran_out: Callable[[], None]  # called when a grant has
     supervised: bool = False  # whether there is anybody to ask for more
 
 
@@ -85,7 +86,7 @@ class Reach:
 
     def open(self) -> None:
         """The dialler's sockets, and what Envoy is to serve. Raises BottleError, OSError."""
-        chains = self._chains_of(self._in_force.standing)
+        chains = _widest((), self._chains_of(self._in_force.standing))
         leaves = {chain.host: self._leaves[chain.host] for chain in chains}
         self._open(chains)
         injected = injected_headers(item.route for item in self.live.routes)
@@ -176,14 +177,16 @@ class Reach:
             with suppress(OSError):  # it ends whether or not that can be told
                 self._around.record({"stage": "bundle", "policy": self.live.version, **line})
         asyncio.get_running_loop().call_soon(self._fit)
-        self._around.changed()
+        self._around.ran_out()
 
     def _fit(self) -> int:
         """Makes all that acts by the policy fit it; returns how many tunnels that closes."""
         in_force, version = self._in_force, self.live.version
         closed = 0
         if self._gate is not None:
-            closed = self._gate.set_policy(in_force.connect, version, in_force.connect_standing)
+            closed = self._gate.set_policy(
+                in_force.connect, version, in_force.connect_standing, in_force.request_standing
+            )
         self._dialler.set_policy(in_force.connect_standing, version)
         self._narrow()
         needed = _secrets(self.live)
@@ -195,7 +198,11 @@ class Reach:
     def _narrow(self) -> None:
         """Envoy and the dialler's sockets serve nothing that nobody needs. What they do is refused anyway."""
         coming, told = self._coming, self._around.serving.told
-        chains = _widest(self._chains_of(self._in_force.standing), coming.chains)
+        try:
+            standing = self._chains_of(self._in_force.standing)
+        except BottleError:  # a spent grant has left by another way than its host goes now
+            standing = self._chains_of(self._in_force.policy)
+        chains = _widest(standing, coming.chains)
         leaves = {**coming.leaves, **self._leaves}
         injected = tuple(sorted({*told.injected, *coming.injected}))
         with suppress(OSError):  # then it still serves what it did
@@ -219,7 +226,15 @@ class Reach:
             version=self.live.version,
             supervised=self._around.supervised,
             use=self._in_force.use,
+            carried=self._carried,
         )
+
+    def _carried(self, request: AuthzRequest) -> None:
+        """Raises LookupError."""
+        if self._gate is None:
+            raise LookupError(request.peer)
+        path = request.path.partition("?")[0]  # no rule looks at a query
+        self._gate.carries(request.peer, (request.port, request.method, path), alone=request.plain)
 
     def _arm(self) -> None:
         """Who asks after an end is told no by the clock alone; the timer closes what is open then."""
@@ -243,10 +258,10 @@ def _secrets(live: LivePolicy) -> set[str]:
 
 
 def _widest(old: tuple[Chain, ...], new: tuple[Chain, ...]) -> tuple[Chain, ...]:
-    """The chains of both; of two for one host the new one, unless it has only less."""
+    """The chains of both, in order; of two for one host the new one, unless it has only less."""
     found = {chain.host: chain for chain in old}
     for chain in new:
         had = found.get(chain.host)
         if had is None or not set(chain.outlets) <= set(had.outlets):
             found[chain.host] = chain
-    return tuple(found.values())
+    return tuple(found[host] for host in sorted(found))

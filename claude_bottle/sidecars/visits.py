@@ -7,6 +7,8 @@ Rules:
 - A new policy is first asked about every connection; if that fails, the old one stays in force.
 - A connection is closed when its host is no longer allowed, and when its rule changed the way that
   it takes (inspected or opaque, another upstream): such a tunnel would outlive the checks.
+- So is one that carries a request which is no longer allowed. Of requests that come one after another
+  that is the last; of those that come side by side it may be any since the first.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from claude_bottle.policy.model import Decision, Route
 from claude_bottle.sidecars.pipelock.protocol import StageError
 
 Decide = Callable[[str, int], Decision]
+Judge = Callable[[str, int, str, str], Decision]  # host, port, method, path
+Asked = tuple[int, str, str]  # port, method, path; the host is the connection's
 Record = Callable[[Mapping[str, object]], None]
 
+REMEMBERED = 64 * 1024  # characters of paths, of a connection that carries requests side by side
 POLICY_CHANGED = "policy-changed"
 
 
@@ -45,6 +50,13 @@ class Visit:
         self.address = ""
         self.judged = False  # its decision has been recorded
         self.closing = ""  # why the stage itself ends it
+        self.requests: dict[Asked, None] | None = {}  # that may be under way in it; None: too many to know
+
+    @property
+    def name(self) -> str:
+        """An address of no host: by this Envoy tells the connections of the gate apart."""
+        high, port = divmod(self.number, 60_000)
+        return f"10.{high >> 16 & 255}.{high >> 8 & 255}.{high & 255}:{port + 1}"
 
 
 class Visits:
@@ -57,6 +69,7 @@ class Visits:
         self._record = record
         self._numbers = count(1)
         self._open: set[Visit] = set()
+        self._named: dict[str, Visit] = {}
 
     @contextmanager
     def enter(self) -> Iterator[Visit]:
@@ -64,10 +77,24 @@ class Visits:
         now = asyncio.get_running_loop().time()
         visit = Visit(next(self._numbers), asyncio.current_task(), now, self._version)
         self._open.add(visit)
+        self._named[visit.name] = visit
         try:
             yield visit
         finally:
             self._open.discard(visit)
+            del self._named[visit.name]
+
+    def carries(self, name: str, asked: Asked, *, alone: bool) -> None:
+        """A request goes through a visit. Raises LookupError where that is over."""
+        visit = self._named[name]
+        if visit.closing:
+            raise LookupError(name)
+        if alone:
+            visit.requests = {asked: None}
+        elif visit.requests is not None and asked not in visit.requests:
+            visit.requests[asked] = None
+            if sum(len(path) + 8 for _, _, path in visit.requests) > REMEMBERED:
+                visit.requests = None
 
     def admit(self, visit: Visit, host: str, port: int) -> Route:
         """The rule that allows the visit; raises `StageError` if there is none."""
@@ -79,12 +106,16 @@ class Visits:
         visit.route = decision.route
         return decision.route
 
-    def set_policy(self, decide: Decide, version: int, standing: Decide | None = None) -> int:
+    def set_policy(
+        self, decide: Decide, version: int, standing: Decide | None = None, judge: Judge | None = None
+    ) -> int:
         """Judge by `decide` from now on; the number of connections that this closes.
 
-        `standing`, if given, says which connections may stay that are there already.
+        `standing`, if given, says which connections may stay that are there already; `judge`, which of the
+        requests in them.
         """
-        doomed = [visit for visit in self._open if not _stands(visit, standing or decide)]
+        still = standing or decide
+        doomed = [visit for visit in self._open if not (_stands(visit, still) and _may_go_on(visit, judge))]
         self._decide, self._version = decide, version
         for visit in doomed:
             visit.closing = POLICY_CHANGED
@@ -131,6 +162,14 @@ class Visits:
             self._record(event)
         except OSError as error:
             raise UnrecordedError(f"the decision log cannot be written: {error}") from error
+
+
+def _may_go_on(visit: Visit, judge: Judge | None) -> bool:
+    if judge is None:
+        return True
+    if visit.requests is None:
+        return False
+    return all(judge(visit.host, *asked).allowed for asked in visit.requests)
 
 
 def _stands(visit: Visit, decide: Decide) -> bool:

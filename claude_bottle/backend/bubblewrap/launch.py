@@ -31,7 +31,7 @@ from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.backend.seccomp import compile_filter
 from claude_bottle.errors import BackendMissingError, BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
-from claude_bottle.sidecars.proposed import read_queue
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.sidecars.services import SERVICES_FILE, SUPERVISE
 from claude_bottle.state.trees import give_trees, remove_trees
 

@@ -36,7 +36,7 @@ from claude_bottle.backend.seccomp import container_profile
 from claude_bottle.backend.sessions import FOLDER
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_to_json
-from claude_bottle.sidecars.proposed import read_queue
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.sidecars.services import SERVICES_FILE
 from claude_bottle.state.trees import remove_trees
 

@@ -55,6 +55,7 @@ class Judge(NamedTuple):
     version: int
     supervised: bool = False  # whether a refusal offers to ask for more
     use: Callable[[Route], None] = lambda route: None  # counts a request; LookupError where none is left
+    carried: Callable[[AuthzRequest], None] = lambda request: None  # LookupError where its tunnel is gone
 
     def answer(self, request: AuthzRequest) -> bytes:
         """The bytes for Envoy, after the decision has been recorded."""
@@ -70,7 +71,7 @@ class Judge(NamedTuple):
                     "credential-unavailable", "The credential for this route could not be read on the host."
                 )
         if decision.allowed:
-            decision = self._counted(decision)
+            decision = self._counted(request, decision)
         try:
             self.record(self._event(request, decision, failure))
         except OSError:
@@ -99,13 +100,14 @@ class Judge(NamedTuple):
             return _refusal("rule-changed", "The rule that allows this now leads elsewhere.")
         return decision
 
-    def _counted(self, decision: Decision) -> Decision:
+    def _counted(self, request: AuthzRequest, decision: Decision) -> Decision:
         """A use is gone even where the answer cannot be given then: the count is never too high."""
         try:
             assert decision.route is not None
+            self.carried(request)
             self.use(decision.route)
         except LookupError:
-            return _refusal("grant-ended", "The last use of this grant was taken.")
+            return _refusal("grant-ended", "What allowed this has just ended.")
         return decision
 
     def _allow(self, route: Route | None) -> bytes:

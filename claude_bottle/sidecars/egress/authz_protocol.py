@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from claude_bottle.policy.denials import Attempt, denial
 from claude_bottle.policy.model import Route
-from claude_bottle.sidecars.egress.envoy import REMOVE_HEADER, SNI_HEADER
+from claude_bottle.sidecars.egress.envoy import PEER_HEADER, REMOVE_HEADER, SNI_HEADER
 
 MAX_HEAD = 96 * 1024  # above what Envoy takes from a client, 60 KiB
 END_OF_HEAD = b"\r\n\r\n"
@@ -37,6 +37,8 @@ class AuthzRequest(NamedTuple):
     host: str  # as it is in Host, without the port
     port: int
     sni: str  # lower case: Envoy compares it so
+    peer: str = ""  # the gate's name of the connection
+    plain: bool = False  # one request after another in it
 
 
 def parse_request(head: bytes) -> AuthzRequest:
@@ -57,7 +59,9 @@ def parse_request(head: bytes) -> AuthzRequest:
     sni = fields.get(SNI_HEADER, "")
     if authority is None or not sni:
         raise MalformedError("host or server name")
-    return AuthzRequest(method, path, authority[1], int(authority[2] or 443), sni.lower())
+    protocol, _, peer = fields.get(PEER_HEADER, "").partition(" ")
+    plain = protocol.startswith("HTTP/1")
+    return AuthzRequest(method, path, authority[1], int(authority[2] or 443), sni.lower(), peer, plain)
 
 
 def _parse_fields(lines: Iterable[str]) -> dict[str, str]:

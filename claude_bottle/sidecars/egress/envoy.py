@@ -42,7 +42,7 @@ ACCESS_LOG = "envoy-access.log"
 PROBE_PATH = "/.claude-bottle/probe"
 MARK_HEADER, EARLY = "x-claude-bottle-ways", "early-"
 ALWAYS_INJECTED = ("authorization", "x-api-key")  # whatever the first policy says: see `Ways`
-SNI_HEADER = "x-claude-bottle-sni"
+SNI_HEADER, PEER_HEADER = "x-claude-bottle-sni", "x-claude-bottle-peer"
 REMOVE_HEADER = "x-envoy-auth-headers-to-remove"
 
 AUTHZ_TIMEOUT = "5s"
@@ -58,6 +58,7 @@ HEAP_BYTES = 256 * 1024 * 1024
 # What Envoy adds of its own accord, or what a client could use to steer Envoy or to pose as a proxy.
 _NEVER_UPSTREAM = (
     SNI_HEADER,
+    PEER_HEADER,
     "forwarded",
     "proxy-authorization",
     REMOVE_HEADER,
@@ -201,9 +202,17 @@ def _listener(filter_chains: list[Json]) -> Json:
         "listener_filters_timeout": "10s",
         "listener_filters": [
             {
+                # The gate names its connection so, before the first byte of the bottle's.
+                "name": "envoy.filters.listener.proxy_protocol",
+                "typed_config": typed(
+                    "filters.listener.proxy_protocol.v3.ProxyProtocol",
+                    allow_requests_without_proxy_protocol=True,
+                ),
+            },
+            {
                 "name": "envoy.filters.listener.tls_inspector",
                 "typed_config": typed("filters.listener.tls_inspector.v3.TlsInspector"),
-            }
+            },
         ],
         "filter_chains": filter_chains,
     }
@@ -268,7 +277,7 @@ def _http_manager(chain: Chain, injected: tuple[str, ...], mark: str) -> Json:
         request_headers_timeout=HEADERS_TIMEOUT,
         delayed_close_timeout="0.2s",
         access_log=[_access_log()],
-        http_filters=[_sni_filter(), _authz_filter(injected), _router_filter()],
+        http_filters=[_told_filter(), _authz_filter(injected), _router_filter()],
         route_config={
             "name": chain.host,
             # Envoy may read the listeners before the clusters; a request that comes in between is a 503.
@@ -316,19 +325,26 @@ def _misdirected() -> Json:
     }
 
 
-def _sni_filter() -> Json:
-    """Tells the authorization server the SNI, in a header that the client cannot set."""
-    set_sni = {
-        "append": {
-            "header": {"key": SNI_HEADER, "value": "%REQUESTED_SERVER_NAME%"},
-            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+def _told_filter() -> Json:
+    """Tells the authorization server the SNI, and in which of the gate's connections a request came.
+
+    In headers that the client cannot set.
+    """
+    told = {SNI_HEADER: "%REQUESTED_SERVER_NAME%", PEER_HEADER: "%PROTOCOL% %DOWNSTREAM_REMOTE_ADDRESS%"}
+    mutations = [
+        {
+            "append": {
+                "header": {"key": name, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
         }
-    }
+        for name, value in told.items()
+    ]
     return {
         "name": "envoy.filters.http.header_mutation",
         "typed_config": typed(
             "filters.http.header_mutation.v3.HeaderMutation",
-            mutations={"request_mutations": [set_sni]},
+            mutations={"request_mutations": mutations},
         ),
     }
 
@@ -340,7 +356,7 @@ def _authz_filter(injected: tuple[str, ...]) -> Json:
             "filters.http.ext_authz.v3.ExtAuthz",
             failure_mode_allow=False,
             status_on_error={"code": "Forbidden"},
-            allowed_headers=_exactly(SNI_HEADER),
+            allowed_headers=_exactly(SNI_HEADER, PEER_HEADER),
             disallowed_headers=_exactly("authorization"),
             http_service={
                 "server_uri": {"uri": "http://authz", "cluster": "authz", "timeout": AUTHZ_TIMEOUT},

@@ -48,7 +48,7 @@ from claude_bottle.sidecars.egress.protocol import (
 from claude_bottle.sidecars.pipelock.protocol import Dialled, Stage, StageError
 from claude_bottle.sidecars.relay import IDLE_SECONDS, Tunnel, new_scratch
 from claude_bottle.sidecars.sockets import RECEIVE, Acceptor, prepare, read_hello
-from claude_bottle.sidecars.visits import Decide, Record, Visit, Visits
+from claude_bottle.sidecars.visits import Asked, Decide, Judge, Record, Visit, Visits
 
 _ALERTS: Mapping[str, bytes] = {
     "sni-missing": ALERT_UNRECOGNIZED_NAME,
@@ -104,12 +104,19 @@ class Gate:
         limit = self._limits.connections
         self._acceptors.append(Acceptor(listener, self._serve, self._turn_away, limit))
 
-    def set_policy(self, decide: Decide, version: int, standing: Decide | None = None) -> int:
+    def set_policy(
+        self, decide: Decide, version: int, standing: Decide | None = None, judge: Judge | None = None
+    ) -> int:
         """Judge by a new policy from now on; the number of connections that this closes.
 
-        `standing`, if given, says which connections may stay that are there already.
+        `standing`, if given, says which connections may stay that are there already; `judge`, which of the
+        requests in them.
         """
-        return self._visits.set_policy(decide, version, standing)
+        return self._visits.set_policy(decide, version, standing, judge)
+
+    def carries(self, name: str, asked: Asked, *, alone: bool) -> None:
+        """A request was allowed in the connection of this name. Raises LookupError where there is none."""
+        self._visits.carries(name, asked, alone=alone)
 
     async def close(self) -> None:
         """Stop listening and close every tunnel."""
@@ -145,6 +152,8 @@ class Gate:
         dialled = await stage(request.host, request.port)
         with dialled.sock:
             visit.address = dialled.address
+            if route.inspect:
+                await _introduce(visit, dialled.sock)
             await asyncio.get_running_loop().sock_sendall(client, ESTABLISHED)
             hello, first = await read_hello(client, rest, self._limits.hello_seconds)
             visit.sni = hello.sni
@@ -216,6 +225,16 @@ class Gate:
             with suppress(OSError):
                 client.send(refusal(busy))
             self._visits.deny(visit, busy.reason, busy.detail)
+
+
+async def _introduce(visit: Visit, stage: socket.socket) -> None:
+    """Tells Envoy by what name it shall speak of this connection: version 1 of the PROXY protocol."""
+    address, _, port = visit.name.partition(":")
+    try:
+        words = f"PROXY TCP4 {address} 127.0.0.1 {port} 443\r\n"
+        await asyncio.get_running_loop().sock_sendall(stage, words.encode())
+    except OSError as error:
+        raise StageError("stage-down", f"the next stage does not listen: {error.strerror}") from error
 
 
 def check_literal(request: ConnectRequest, route: Route) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from claude_bottle.sidecars.egress.outlets import Chain
 
-_SECONDS = 3.0  # less than the operator waits
+_SECONDS = 4.0  # less than the operator waits
 _PAUSE = 0.003
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import APPROVED, EGRESS, EXPIRED, PENDING, REJECTED, Answer, Asked, Queue
-from claude_bottle.sidecars.proposed import Proposed, read_queue
+from claude_bottle.sidecars.proposed import Proposed
+from claude_bottle.sidecars.queue_file import read_queue
 
 ASKED = Asked(EGRESS, "why", Route("h.example.org"))
 

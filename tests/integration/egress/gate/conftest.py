@@ -70,9 +70,14 @@ class World:
 
 
 class EchoServer:
-    """Ends TLS and sends back what it gets. Counts connections, and those that sent anything."""
+    """Ends TLS and sends back what it gets. Counts connections, and those that sent anything.
 
-    def __init__(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+    In Envoy's place it is first told the name of each connection.
+    """
+
+    def __init__(self, listener: socket.socket, context: ssl.SSLContext, *, named: bool = False) -> None:
+        self.named = named
+        self.names: list[str] = []
         self.listener = listener
         self.context = context
         self.connections = 0
@@ -92,6 +97,8 @@ class EchoServer:
     def _serve(self, sock: socket.socket) -> None:
         with sock:
             try:
+                if self.named:
+                    self.names.append(_line_of(sock))
                 if not sock.recv(1, socket.MSG_PEEK):
                     return
                 self.spoken_to += 1
@@ -104,6 +111,13 @@ class EchoServer:
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
+
+
+def _line_of(sock: socket.socket) -> str:
+    line = b""
+    while not line.endswith(b"\r\n"):
+        line += sock.recv(1) or b"\r\n"
+    return line.decode()
 
 
 @dataclass
@@ -336,7 +350,7 @@ def rig(
     ca, context = internet_ca
     world = World()
     echo = EchoServer(socket.create_server(("127.0.0.1", 0), backlog=128), context)
-    envoy = EchoServer(listen_unix(str(tmp_path / "envoy.sock")), context)
+    envoy = EchoServer(listen_unix(str(tmp_path / "envoy.sock")), context, named=True)
     raw = socket.create_server(("127.0.0.1", 0))
     raw.settimeout(PATIENCE)
     with socket.create_server(("127.0.0.1", 0)) as dead:

@@ -53,6 +53,7 @@ def test_an_inspected_host_goes_to_envoy_and_is_not_dialled(rig: Rig) -> None:
     with rig.tls("seen.example.org:8443", "seen.example.org") as stream:
         assert rig.echoes(stream)
     assert rig.world.dialled == []
+    assert rig.envoy.names == ["PROXY TCP4 10.0.0.0 127.0.0.1 2 443\r\n"]
     assert rig.line(event="connect")["inspect"] is True
     assert rig.line(event="close")["address"] is None
 

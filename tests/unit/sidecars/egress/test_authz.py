@@ -62,6 +62,31 @@ def test_parse_takes_what_envoy_writes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "peer", "plain"),
+    [
+        ("HTTP/1.1 10.0.0.0:2", "10.0.0.0:2", True),
+        ("HTTP/2 10.0.0.0:3", "10.0.0.0:3", False),
+        ("", "", False),
+    ],
+)
+def test_parse_takes_the_name_of_the_connection(told: str, peer: str, plain: bool) -> None:
+    request = parse_request(HEAD + f"\r\nx-claude-bottle-peer: {told}".encode())
+    assert (request.peer, request.plain) == (peer, plain)
+
+
+def test_a_request_in_a_connection_that_is_gone_is_refused_and_so_is_one_without_a_use_left() -> None:
+    def none_left(_: object) -> None:
+        raise LookupError
+
+    for field in ("use", "carried"):
+        judge, events = judge_of()
+        answer = judge._replace(**{field: none_left}).answer(parse_request(HEAD))
+        assert reason_of(answer) == "grant-ended"
+        assert SECRET.encode() not in answer
+        assert [event["verdict"] for event in events] == ["deny"]
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"",

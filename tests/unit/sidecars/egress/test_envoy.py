@@ -245,3 +245,24 @@ def test_find_envoy_does_not_look_in_the_working_directory(
     monkeypatch.syspath_prepend("")
     found = find_envoy({"PATH": ""})
     assert found is None or tmp_path not in found.parents
+
+
+def test_a_number_never_means_another_target() -> None:
+    first, second = (
+        Policy((Route("a.example.org"), Route("b.example.org"))),
+        Policy((Route("c.example.org"),)),
+    )
+    known = inspected_outlets(first)
+    added = inspected_outlets(second, known)
+    assert [(item.number, item.target.host) for item in added] == [(2, "c.example.org")]
+    again = inspected_outlets(Policy((Route("b.example.org"),)), (*known, *added))
+    assert [(item.number, item.target.host) for item in again] == [(1, "b.example.org")]
+    elsewhere = Policy((Route("b.example.org", upstream=Upstream("http", "127.0.0.1", 1)),))
+    assert [item.number for item in inspected_outlets(elsewhere, (*known, *added))] == [3]
+
+
+def test_a_new_host_leaves_the_clusters_and_the_other_chains_as_they_are() -> None:
+    more = Policy((*TWO_ROUTES.routes, Route("new.example.org", auth=Auth("bearer", SECRET))))
+    before, after = config_of(TWO_ROUTES), config_of(more)
+    assert before["static_resources"]["clusters"] == after["static_resources"]["clusters"]
+    assert chains_of(before) == chains_of(after)[:2]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
+from claude_bottle.manifest.problems import nearest
 from claude_bottle.manifest.rules_text import ALLOWLIST, is_writable, read_routes, routes_text
 from claude_bottle.operations import deciding
 from claude_bottle.operations.claude import OWN
@@ -200,7 +201,7 @@ def _instead(policy: LivePolicy, host: str, others: list[LiveRoute], slug: str) 
     covering = [route.host for route in routes_for(_bare(policy), host) if route.host != host]
     if covering:
         return f"it is allowed by {covering[0]}"
-    return f"claude-bottle routes show {slug}"
+    return nearest(host, {item.route.host for item in policy.routes}) or f"claude-bottle routes show {slug}"
 
 
 def still_allowed(policy: LivePolicy, host: str) -> str:

@@ -1,7 +1,7 @@
 """A capability change: the same bottle once more, on an image with what was approved, and its agent goes on.
 
-    build the image -> note it -> the agent has its answer -> lock -> capture, stop -> launch, prove -> grants
-    -> claude goes on with `--continue` and a message
+    build the image -> note it -> the agent has its answer -> lock -> capture, stop -> launch, prove
+    -> what it may reach is what it was -> claude goes on with `--continue` and a message
 
 Invariant: until the old bottle is stopped nothing has changed, and whatever fails after that brings the old
 bottle back. It takes effect when the new bottle was proved: only then its state says so. A process that is
@@ -24,9 +24,10 @@ from claude_bottle.operations.archive import said
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.credentials import Ask, private_environment, read_credentials
 from claude_bottle.operations.launch import Launched
+from claude_bottle.operations.preflight import describe_route
 from claude_bottle.operations.settle import take_down
 from claude_bottle.policy.additions import Additions, check_additions
-from claude_bottle.policy.live import LiveRoute
+from claude_bottle.policy.live import LivePolicy
 from claude_bottle.state import additions, store
 from claude_bottle.state.metadata import Metadata
 
@@ -129,7 +130,7 @@ def rebuild(context: Context, planned: Planned, decision: str, progress: Progres
             _await_rest(context, metadata)
             lock.enter_context(store.locked(paths))
             bottle, metadata = deciding.running(context, slug)
-            grants = _grants(bottle)
+            before = deciding.look(bottle).live
         except BaseException:
             additions.end(paths)
             raise
@@ -140,7 +141,8 @@ def rebuild(context: Context, planned: Planned, decision: str, progress: Progres
         except (BottleError, OSError) as error:
             failure = said(error)
             launched, problems = _bring_back(context, planned, error, progress)
-        problems = [*settled.problems, *problems, *_carry_over(context, slug, grants, decision)]
+        problems = [*settled.problems, *problems]
+        _carry_over(context, launched, before, planned.offer, decision)
         _prepare_claude(planned, launched, failure)
         additions.end(paths)
     problems += _go_on(context, launched)
@@ -235,24 +237,43 @@ def _await_rest(context: Context, metadata: Metadata) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _grants(bottle: Bottle) -> tuple[LiveRoute, ...]:
-    return tuple(item for item in deciding.look(bottle).live.routes if item.grant)
+def carried(before: LivePolicy, now: LivePolicy, agreed: frozenset[str]) -> LivePolicy:
+    """What the bottle may reach after a rebuild: what its operator had left it with, and nothing else.
+
+    Pure. `now` is what the manifest gives, `agreed` the rules in it, in the preflight's words, that are new
+    and were agreed to. A rule that was taken away while the bottle ran stays away; a grant goes on within
+    its bounds.
+    """
+    known = {item.route._replace(origin="") for item in before.routes if not item.grant}
+    kept = [
+        item
+        for item in now.routes
+        if item.route._replace(origin="") in known or describe_route(item.route) in agreed
+    ]
+    return now._replace(routes=(*kept, *(item for item in before.routes if item.grant)))
 
 
-def _carry_over(context: Context, slug: str, grants: tuple[LiveRoute, ...], decision: str) -> list[str]:
-    """Grants end with the run of a bottle; a rebuild is no end. What has run out meanwhile stays so."""
-    if not grants:
-        return []
+def _carry_over(
+    context: Context, launched: Launched, before: LivePolicy, offer: resuming.Offer, decision: str
+) -> None:
+    """A bottle that would have more than its operator left it with is ended. Raises BottleError."""
+    slug = launched.metadata.slug
+    agreed = frozenset(change.text for change in offer.changes if change.label == "may reach")
 
     def plan(seen: deciding.Seen, word: str) -> deciding.Change:
-        told = {"carried over": [item.grant for item in grants], "because of": decision}
-        return deciding.Change(seen.live._replace(routes=seen.live.routes + grants), told)
+        after = carried(before, seen.live, agreed)
+        told = {"carried over": [item.grant for item in after.routes if item.grant], "because of": decision}
+        return deciding.Change(after, told)
 
     try:
-        deciding.carry_out(context, slug, deciding.EDIT, plan)
+        seen = deciding.look(launched.bottle)
+        after = carried(before, seen.live, agreed)
+        if after != seen.live:
+            deciding.carry_out(context, slug, deciding.EDIT, plan)
     except (BottleError, OSError) as error:
-        return [f"what was granted to {slug} was not carried over, and is gone: {said(error)}"]
-    return []
+        why = f"what was decided while {slug} ran could not be carried over: {said(error)}"
+        take_down(context, launched.metadata, launched.bottle, why)
+        raise BottleError(why, f"without it: claude-bottle resume {slug}") from error
 
 
 def _prepare_claude(planned: Planned, launched: Launched, failure: str) -> None:

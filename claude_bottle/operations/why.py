@@ -23,8 +23,7 @@ from claude_bottle.policy.model import Decision, Policy, Route
 from claude_bottle.policy.proposals import Proposal
 from claude_bottle.policy.routes import decide_connect, decide_request
 from claude_bottle.policy.rules import TOKEN
-from claude_bottle.sidecars.egress.gate import check_literal
-from claude_bottle.sidecars.egress.protocol import ConnectRequest, RefusedError
+from claude_bottle.sidecars.egress.protocol import ConnectRequest, RefusedError, check_literal
 
 
 class Tried(NamedTuple):
@@ -190,7 +189,7 @@ def as_lines(found: Verdict) -> list[tuple[str, str]]:
     )
     lines = [("allowed" if found.allowed else "denied", shown)]
     if not found.allowed:
-        lines.append((found.decision.reason, found.decision.detail))
+        lines.append(("reason", f"{found.decision.reason}: {found.decision.detail}"))
     if found.rule is not None:
         lines.append(("by" if found.allowed else "nearest", describe_route(found.rule.route)))
         lines.append(("from", edits.provenance(found.rule)))

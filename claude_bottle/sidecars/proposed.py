@@ -14,7 +14,7 @@ from claude_bottle.policy.proposals import Answer, Asked, Proposal, Queue, answe
 from claude_bottle.policy.unanswered import answer_overdue, next_overdue
 from claude_bottle.sidecars.queue_file import write_queue
 
-_LEAST_SECONDS = 0.05
+_LEAST_SECONDS = 0.2
 _LOOK_SECONDS = 5.0  # a clock that was set forward is noticed so late at most
 
 

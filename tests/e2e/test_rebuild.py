@@ -96,11 +96,18 @@ def test_a_missing_tool_is_asked_for_and_the_conversation_goes_on(cli: Cli, shel
     assert (cli.slugs(), cli.preserved()) == ([], [])
 
 
-def test_what_was_added_is_there_after_a_resume_and_is_shown(cli: Cli, idle: ScriptedModel) -> None:
+def test_what_was_added_and_decided_is_there_afterwards_and_is_shown(cli: Cli, idle: ScriptedModel) -> None:
     cli.repository()
     cli.manifest(idle.url)
+    (bottle,) = (cli.home / "bottles").iterdir()
+    routes = "  allowlist: [kept.example.org, taken.example.org]\n---\n"
+    bottle.write_text(bottle.read_text().removesuffix("---\n") + routes)
     slug = cli.start()
+    cli("allowlist", "add", slug, "granted.example.org").ok()
+    cli("allowlist", "remove", slug, "taken.example.org").ok()
     rebuild(cli, slug, mine(cli, "echo mine > /etc/added")).ok()
+    hosts = [row[0].split()[0] for row in cli("allowlist", "show", slug).ok().rows]
+    assert hosts == ["kept.example.org", "granted.example.org"]
     assert cli.inside(slug, "cat /etc/added").ok().text == "mine\n"
     cli("stop", slug).ok()
     again = cli("resume", slug, "--detach", "--yes").ok()

@@ -43,6 +43,7 @@ from claude_bottle.sidecars.egress.protocol import (
     ConnectRequest,
     HeadReader,
     RefusedError,
+    check_literal,
     refusal,
 )
 from claude_bottle.sidecars.pipelock.protocol import Dialled, Stage, StageError
@@ -235,12 +236,6 @@ async def _introduce(visit: Visit, stage: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(stage, words.encode())
     except OSError as error:
         raise StageError("stage-down", f"the next stage does not listen: {error.strerror}") from error
-
-
-def check_literal(request: ConnectRequest, route: Route) -> None:
-    """An address instead of a name needs an opaque rule for that address."""
-    if request.literal and (route.inspect or route.host != request.host):
-        raise RefusedError(403, "ip-literal", "an address is allowed only by an opaque rule for it")
 
 
 def check_hello(request: ConnectRequest, route: Route, hello: ClientHello) -> None:

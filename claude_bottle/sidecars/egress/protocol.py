@@ -98,6 +98,12 @@ def parse_head(head: str) -> ConnectRequest:
     return request
 
 
+def check_literal(request: ConnectRequest, route: Route) -> None:
+    """An address instead of a name needs an opaque rule for that address. Raises RefusedError."""
+    if request.literal and (route.inspect or route.host != request.host):
+        raise RefusedError(403, "ip-literal", "an address is allowed only by an opaque rule for it")
+
+
 def refusal(
     refused: RefusedError,
     host: str = "",

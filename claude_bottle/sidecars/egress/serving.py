@@ -44,25 +44,29 @@ class Serving:
 
     def __init__(self, authorities: str, uid: int | None, write_more: Callable[[], None]) -> None:
         self.told = Ways()
+        self._is_written = True  # false where a file could not be: then nobody knows what Envoy was told
         self._authorities = authorities
         self._uid = uid
         self._write_more = write_more
 
     def write(self) -> None:
         """All of it, from memory: whoever took over the Envoy that ended could write its files. OSError."""
+        self._is_written = False
         self._write_more()
         write_for_envoy(CLUSTERS_FILE, envoy_clusters(self.told, self._authorities), self._uid)
         write_for_envoy(LISTENERS_FILE, envoy_listeners(self.told), self._uid)
+        self._is_written = True
 
     def tell(self, ways: Ways, early: Collection[str] = ()) -> None:
-        """Raises OSError; then nobody knows what it serves, so it is told again."""
-        if ways == self.told and not early:
+        """Raises OSError; whatever it is told next is then written whole."""
+        if ways == self.told and not early and self._is_written:
             return
         others = self._changes_clusters(ways)
-        self.told = ways
+        self.told, self._is_written = ways, False
         if others:
             write_for_envoy(CLUSTERS_FILE, envoy_clusters(ways, self._authorities), self._uid)
         write_for_envoy(LISTENERS_FILE, envoy_listeners(ways, early), self._uid)
+        self._is_written = True
 
     async def let_in(self, ways: Ways) -> None:
         """Raises BottleError where Envoy does not come to serve it in time, OSError."""
@@ -77,7 +81,7 @@ class Serving:
             await self._served(ways, new, "")
 
     def _changes_clusters(self, ways: Ways) -> bool:
-        return envoy_clusters(ways, "") != envoy_clusters(self.told, "")
+        return not self._is_written or envoy_clusters(ways, "") != envoy_clusters(self.told, "")
 
     async def _served(self, ways: Ways, hosts: Iterable[str], early: str) -> None:
         context = _unverified()

@@ -128,7 +128,8 @@ def test_removed_is_what_was_named() -> None:
 @pytest.mark.parametrize(
     ("which", "key", "hint"),
     [
-        (Which("none.example.org"), "routes", "routes show a-00000"),
+        (Which("doc.example.org"), "routes", r'did you mean "docs\.example\.org"\?'),
+        (Which("none.example.net"), "routes", "known: api.anthropic.com, bare.example.org"),
         (Which("x.wild.example"), "routes", r"allowed by \*\.wild\.example"),
         (Which("docs.example.org", ports=(8443,)), "routes", "routes show"),
         (Which("docs.example.org"), "allowlist", "of another form"),

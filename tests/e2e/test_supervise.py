@@ -18,6 +18,7 @@ from claude_bottle.errors import BottleError
 from claude_bottle.policy.live import Bounds, LivePolicy, LiveRoute, live_from_json, live_to_json
 from claude_bottle.policy.proposals import APPROVED, REJECTED, Answer, Proposal
 from claude_bottle.policy.proposals_json import answer_to_json, queue_from_json
+from claude_bottle.policy.rules import parse_upstream
 from claude_bottle.scripted.server import ScriptedModel
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_leaves
 from claude_bottle.state import store
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.needs("envoy", "claude")
 
 TOOL = "mcp__claude-bottle__{}"
 ASK = {"host": "asked.example.org", "methods": ["GET"], "justification": "The manual is there."}
+READ = "curl -s -m 20 -o /dev/null -w '%{http_code}/%{http_connect} ' https://asked.example.org/"
 PORT = "python3 -c \"import socket; s = socket.socket(); print(s.connect_ex(('127.0.0.1', 9100)))\""
 
 
@@ -73,10 +75,12 @@ class Operator:
         eventually(waits)
         return found[0]
 
-    def approve(self, bounds: Bounds = Bounds()) -> Proposal:
+    def approve(self, bounds: Bounds = Bounds(), upstream: str | None = None) -> Proposal:
         bottle, policy, proposal = self.pending()
         route = proposal.asked.route
         assert route is not None
+        if upstream is not None:  # the operator's own server plays the internet
+            route = route._replace(upstream=parse_upstream(upstream))
         authority = bottle.control({"op": "authority"}, 20.0)
         leaves = make_leaves(CertAndKey(authority["cert"], authority["key"]), [route.host])
         after = LivePolicy((*policy.routes, LiveRoute(route, bounds, "d-approve")), policy.version + 1)
@@ -150,19 +154,21 @@ def offered(model: ScriptedModel) -> list[set[str]]:
     return found
 
 
-def test_an_agent_asks_and_is_told_what_the_operator_decided(cli: Cli) -> None:
+def test_an_agent_is_denied_asks_is_told_and_goes_on_until_the_grant_is_used_up(cli: Cli) -> None:
     operator = Operator(cli)
     with scripted(
-        {**tool("egress-block", **ASK, duration="10m"), "system": {"contains": "You work in a bottle"}},
+        {**bash(READ), "system": {"contains": "You work in a bottle"}},
+        {"expect": [{"contains": "/403"}], **tool("egress-block", **ASK, duration="10m")},
         {
-            "expect": [{"contains": ["Approved", "asked.example.org", "fine", "3 uses"]}],
+            "expect": [{"contains": ["Approved", "asked.example.org", "fine", "2 uses"]}],
             **tool("list-egress-routes"),
         },
         {"expect": [{"contains": "asked.example.org"}], **tool("egress-block", **ASK)},
-        {"expect": [{"contains": "in-force"}], "say": "Done."},
+        {"expect": [{"contains": "in-force"}], **bash(f"{READ}; {READ}; {READ}")},
+        {"expect": [{"contains": "200/200 200/200 ", "matches": "000/403 ?$"}], "say": "Done."},
     ) as model:
         cli.manifest(model.url)
-        with beside(lambda: operator.approve(Bounds(None, 3))) as answered:
+        with beside(lambda: operator.approve(Bounds(None, 2), model.url)) as answered:
             done = cli("run", cli.agent, "-p", "Read the manual.", "--yes", "--wait-for-operator")
     assert (model.failures, model.finished) == ((), True), done.everything
     done.ok()

@@ -5,7 +5,7 @@ this loopback and its Origin, where a browser sends one, as well, so no page can
 rebinds.
 
 Rules:
-- POST, GET and DELETE of `/mcp`, HTTP/1.1 or 1.0, CRLF line ends, printable ASCII heads of at most 8 KiB.
+- POST, GET and DELETE of `/mcp`, HTTP/1.1, CRLF line ends, printable ASCII heads of at most 8 KiB.
 - A body has a Content-Length of at most 64 KiB. Chunked ones are refused: no client of a few lines of JSON
   sends them.
 - A header that decides something stands once or not at all.
@@ -43,7 +43,7 @@ _REASONS = {
     503: "Service Unavailable",
 }
 _STRAY = re.compile(rb"[^\t\r\n -~]|(?<!\r)\n|\r(?=[^\n])")
-_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (\S{1,2048}) HTTP/1\.([01])")
+_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (\S{1,2048}) HTTP/1\.1")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _SESSION = re.compile(rf"[!-~]{{1,{MAX_SESSION}}}")
@@ -129,7 +129,7 @@ class Reader:
         line = _REQUEST_LINE.fullmatch(first)
         if line is None:
             raise HttpError(400, "no request line of HTTP/1.1")
-        method, target, minor = line.groups()
+        method, target = line.groups()
         headers = _headers(lines)
         self._check_sender(headers)
         if target != PATH:
@@ -142,7 +142,7 @@ class Reader:
             raise HttpError(400, "the session's name is not one")
         request = Request(
             method=method,
-            keep=minor == "1" and "close" not in _words(headers.get("connection", "")),
+            keep="close" not in _words(headers.get("connection", "")),
             session=session,
             version=headers.get("mcp-protocol-version"),
             last_event=headers.get("last-event-id", ""),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -107,7 +107,7 @@ class Supervise:
             await self._call(client, request, action)
         elif isinstance(action, Reply):
             # A name for each who shakes hands; one that has a name keeps it.
-            named = secrets.token_hex(16) if "serverInfo" in action.message.get("result", {}) else ""
+            named = os.urandom(16).hex() if "serverInfo" in action.message.get("result", {}) else ""
             status = 200 if action.accepted else 400
             await client.send(http.response(status, action.message, keep=request.keep, session=named))
         else:

@@ -61,7 +61,7 @@ def test_list_as_json_has_a_schema_and_the_same_values(shared: tuple[Cli, str]) 
         "backend": cli.backend,
         "slug": slug,
         "agent": cli.agent,
-        "services": ["egress", "firewall"],
+        "services": ["egress", "firewall", "supervise"],
         "bottle": "dev",
         "workspace": "clone",
         "origin": str(cli.project),
@@ -70,6 +70,7 @@ def test_list_as_json_has_a_schema_and_the_same_values(shared: tuple[Cli, str]) 
         "waiting_for": None,
         "since": None,
         "down": [],
+        "approvals": None if cli.backend == "docker" else 0,
     }
 
 

@@ -282,7 +282,6 @@ class BottleBackend(ABC):
     name: ClassVar[str]
     handles: ClassVar[frozenset[str]] = frozenset()  # keys of a bottle that not every backend can do
     services: ClassVar[tuple[str, ...]] = ("egress", "firewall")  # that a whole bottle has
-    logs_at_hand: ClassVar[bool] = True  # the state folder has a running bottle's, without `gather_logs`
     home_stays: ClassVar[bool] = True  # the bottle's home can still be read when `stop` has ended it
     variables: ClassVar[tuple[str, ...]] = ()  # of the operator's environment, by which bottles are found
 
@@ -346,6 +345,10 @@ class BottleBackend(ABC):
     def clean(self, remains: Sequence[Remain]) -> None:
         """Removes what `remains` has found. Raises BottleError where something is left."""
         return
+
+    def logs_at_hand(self, paths: BottlePaths) -> bool:
+        """Whether the state folder has the logs of a running bottle as they are written."""
+        return True
 
     def gather_logs(self, metadata: Metadata, paths: BottlePaths) -> None:
         """Brings the logs of a running bottle into the state folder, where they are not there anyway."""

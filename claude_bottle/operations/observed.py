@@ -61,9 +61,12 @@ def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
 
 def _approvals(home: Home, agent: ActiveAgent) -> int | None:
     """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand."""
-    if agent.slug == NOBODY or not load_backend(agent.backend_name).logs_at_hand:
+    if agent.slug == NOBODY:
         return None
-    return len(read_queue(str(home.bottle(agent.slug).proposals)).pending)
+    paths = home.bottle(agent.slug)
+    if not load_backend(agent.backend_name).logs_at_hand(paths):
+        return None
+    return len(read_queue(str(paths.proposals)).pending)
 
 
 def _recorded(home: Home, slug: str) -> tuple[tuple[str, Value], ...]:

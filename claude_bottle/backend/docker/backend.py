@@ -52,8 +52,7 @@ _NOT_THERE = 404
 class DockerBackend(BottleBackend):
     name = "docker"
     handles = frozenset({"image", "dockerfile", "packages", "runtime"})
-    home_stays = False
-    logs_at_hand = False  # its volumes do, but only a container can read them
+    home_stays = False  # its volumes do, but only a container can read them
     variables = VARIABLES
 
     def __init__(self, runner: Runner | None = None, environment: Mapping[str, str] | None = None) -> None:
@@ -218,6 +217,9 @@ class DockerBackend(BottleBackend):
             if stream is not None:
                 left.add(name, take_out(stream, target / name))
         return left
+
+    def logs_at_hand(self, paths: BottlePaths) -> bool:
+        return paths.sessions.is_dir()  # made where the engine shares folders of this host
 
     def gather_logs(self, metadata: Metadata, paths: BottlePaths) -> None:
         from claude_bottle.backend.docker.bodies import BUNDLE_LOG

@@ -27,7 +27,8 @@ from claude_bottle.operations.launch import Launched
 from claude_bottle.operations.preflight import describe_route
 from claude_bottle.operations.settle import take_down
 from claude_bottle.policy.additions import Additions, check_additions
-from claude_bottle.policy.live import LivePolicy
+from claude_bottle.policy.live import UNBOUNDED, LivePolicy
+from claude_bottle.policy.model import Route
 from claude_bottle.state import additions, store
 from claude_bottle.state.metadata import Metadata
 
@@ -94,13 +95,14 @@ def build(
     `agree` is asked where the manifest says by now more, or less, than when the bottle began. Raises
     BottleError; then nothing has changed.
     """
-    _, metadata = deciding.running(context, slug)
+    bottle, metadata = deciding.running(context, slug)
     if why := refusal(metadata):
         raise UsageError(why, "reject the proposal with this reason")
     before = additions.load(context.home.bottle(slug))
     after = before.plus(_checked(packages, dockerfile))
     offer = resuming.offer(context, metadata, after)
-    other = _other_changes(offer, after.without(before))
+    granted = [item.route for item in deciding.look(bottle).live.routes if item.bounds == UNBOUNDED]
+    other = _other_changes(offer, after.without(before), granted)
     if other and not agree(other):
         what = " ".join(other[0]).strip()
         raise BottleError(
@@ -192,8 +194,10 @@ def _checked(packages: Sequence[str], dockerfile: str) -> Additions:
         raise UsageError(f"this cannot be added: {error}", "modify or reject the proposal") from error
 
 
-def _other_changes(offer: resuming.Offer, new: Additions) -> list[picture.Change]:
-    own = {("package", name) for name in new.packages} | {("image line", line) for line in new.lines}
+def _other_changes(offer: resuming.Offer, new: Additions, granted: Sequence[Route]) -> list[picture.Change]:
+    """What was not approved, neither now nor, for good, while the bottle ran."""
+    own = {("may reach", describe_route(route)) for route in granted}
+    own |= {("package", name) for name in new.packages} | {("image line", line) for line in new.lines}
     return [change for change in offer.changes if (change.label, change.text) not in own]
 
 

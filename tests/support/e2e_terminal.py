@@ -92,6 +92,7 @@ def command_line(cli: Cli, *arguments: str) -> str:
 def enter_claude(shell: Terminal, command: str) -> None:
     """Runs what ends in Claude Code on this terminal; afterwards its status is to be seen."""
     shell.press("C-l")
+    eventually(lambda: shell.tmux("capture-pane", "-p").strip() == "$")  # what was there is history only now
     shell.tmux("clear-history")
     shell.enter(f'{command}; echo "status=$?"')
     shell.see(READY)

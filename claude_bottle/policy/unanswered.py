@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from claude_bottle.policy.proposals import EXPIRED, REJECTED, Answer, Proposal, Queue, answer
 
+_WORD = "unanswered-"
+
+
+def by_time(said: Answer) -> bool:
+    """Whether nobody has said it."""
+    return said.decision.startswith(_WORD)
+
 
 def answer_overdue(queue: Queue, patience: float | None, now: float) -> Queue:
     """The queue in which what has waited for `patience` seconds has its answer; None waits for ever.
@@ -35,8 +42,8 @@ def _refusal(item: Proposal, patience: float, now: float) -> Answer:
             "nobody is there to answer: this agent runs unattended. Go on without it,"
             " and say at the end what is missing"
         )
-        return Answer(REJECTED, f"unanswered-{item.id}", now, reason)
+        return Answer(REJECTED, f"{_WORD}{item.id}", now, reason)
     reason = (
         f"nobody has answered within {patience:g} s. Go on without it, and say at the end what is missing"
     )
-    return Answer(EXPIRED, f"unanswered-{item.id}", now, reason)
+    return Answer(EXPIRED, f"{_WORD}{item.id}", now, reason)

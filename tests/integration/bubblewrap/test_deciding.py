@@ -408,10 +408,11 @@ def test_a_bottle_s_life_is_in_the_log(tmp_path: Path) -> None:
         done = found.cli("stop", found.slug)
         assert done.status == 0, done.talk
         lines = {line["kind"]: line for line in audit.read(world.home)}
-        assert list(lines) == ["start", "stop", "denials"]
+        assert list(lines) == ["start", "stop", "denials", "undecided"]
         assert lines["start"]["slug"] == found.slug
         assert lines["denials"]["most"] == [["denied.example.org", "host-not-allowed", 1]]
-        assert lines["denials"]["unanswered"] == ["p-0001abcdef"]
+        (waiting,) = lines["undecided"]["last"]
+        assert (waiting["proposal"], waiting["state"]) == ("p-0001abcdef", "pending")
         assert found.cli("audit", "verify").status == 0
 
 

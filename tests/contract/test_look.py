@@ -178,7 +178,7 @@ def test_a_row_has_all_that_is_known(calm: Launched) -> None:
             "backend": calm.metadata.backend,
             "slug": calm.metadata.slug,
             "agent": "tester",
-            "services": ("egress", "firewall"),
+            "services": ("egress", "firewall", "supervise"),
             "started_at": calm.metadata.created,
             "bottle": "plain",
             "workspace": "clone",
@@ -188,6 +188,7 @@ def test_a_row_has_all_that_is_known(calm: Launched) -> None:
             "waiting_for": "input needed",
             "since": 1795301883.385,
             "down": (),
+            "approvals": 0,
         },
     )
 

@@ -35,10 +35,7 @@ def ask_claude(runner: Runner, bottle: Bottle, arguments: list[str], prompt: str
     command = Command(
         tuple(argv), stdin=prompt.encode(), timeout=timeout, limit=_OUTPUT_BYTES, keep=bottle.variables
     )
-    try:
-        done = runner.run(command)
-    except TimeOver as error:
-        raise TimeOver(f"claude did not end within {timeout:g} s", "give it more: --timeout 2h") from error
+    done = runner.run(command)
     try:
         result = json.loads(done.stdout)
     except ValueError:
@@ -65,7 +62,11 @@ def converse(context: Context, launched: Launched, prompt: str, timeout: float) 
     while True:
         mark, before = launch_mark(paths), additions.load(paths)
         left = deadline - time.monotonic()
-        answer = ask_claude(context.runner, bottle, arguments, prompt, max(1.0, left))
+        try:
+            answer = ask_claude(context.runner, bottle, arguments, prompt, max(1.0, left))
+        except TimeOver as error:
+            late = f"claude did not end within {timeout:g} s"
+            raise TimeOver(late, "give it more: --timeout 2h") from error
         _await_rebuild(paths, mark)
         with store.locked(paths):
             again = load_backend(launched.metadata.backend).find(launched.metadata, paths)

@@ -17,14 +17,14 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path)
+    made, now = Home(tmp_path), datetime.now(UTC)
     for hours, kind, slug, agent in (
         (60, "start", "a-11111", "a"),
         (50, "decision", "a-11111", "a"),
         (2, "start", "b-22222", "b"),
         (1, "decision", "b-22222", "b"),
     ):
-        audit.append(made, kind, slug=slug, agent=agent, now=lambda hours=hours: NOW - timedelta(hours=hours))  # type: ignore[misc]
+        audit.append(made, kind, slug=slug, agent=agent, now=lambda hours=hours: now - timedelta(hours=hours))  # type: ignore[misc]
     return made
 
 

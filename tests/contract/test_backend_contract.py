@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from claude_bottle.backend import enumerate_active_agents, load_backend
-from claude_bottle.backend.base import NODE_HOME, WORKSPACE
+from claude_bottle.backend.base import NODE_HOME, WORKSPACE, Bottle
 from claude_bottle.errors import BottleError
 from claude_bottle.operations.launch import Launched, launch
 from claude_bottle.state import store
@@ -138,10 +138,15 @@ def test_a_background_program_does_not_hold_the_caller_up(shared: Launched) -> N
     assert (done.status, done.stdout) == (0, b"started\n")
 
 
+def sleeping(bottle: Bottle, seconds: str) -> bytes:
+    """The processes inside that were told to sleep for so long; written so that it does not find itself."""
+    return bottle.exec(["sh", "-c", f"grep -lsa '{seconds}' /proc/[0-9]*/cmdline"]).stdout
+
+
 def test_what_takes_too_long_is_ended_inside_as_well(shared: Launched) -> None:
     with pytest.raises(BottleError, match="did not end"):
         shared.bottle.exec(["sh", "-c", "exec sleep 4321"], timeout=1)
-    assert eventually(lambda: shared.bottle.exec(["pgrep", "-f", "sleep 4321"]).stdout == b"")
+    assert eventually(lambda: sleeping(shared.bottle, "[4]321") == b"")
 
 
 def test_what_says_too_much_is_ended(shared: Launched) -> None:
@@ -174,9 +179,10 @@ def test_a_killed_caller_takes_its_program_along(shared: Launched) -> None:
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
+        assert eventually(lambda: sleeping(shared.bottle, "[5]432") != b"")
         process.kill()
         process.wait()
-    assert eventually(lambda: shared.bottle.exec(["pgrep", "-f", "sleep 5432"]).stdout == b"")
+    assert eventually(lambda: sleeping(shared.bottle, "[5]432") == b"")
 
 
 def test_claude_code_itself_runs_inside(shared: Launched) -> None:
@@ -348,7 +354,7 @@ def test_bottles_do_not_see_each_other(world: World) -> None:
         assert python_inside(second.bottle, reach, "9099").status == 0, "its own gate"
         for path in ("~/mine", "/tmp/mine", "/dev/shm/mine"):
             assert shell_inside(second.bottle, f"cat {path}").status != 0
-        assert second.bottle.exec(["pgrep", "-f", "sleep 7654"]).stdout == b""
+        assert sleeping(second.bottle, "[7]654") == b""
         active = {row.slug for row in enumerate_active_agents(world.home.state)}
         assert active == {first.metadata.slug, second.metadata.slug}
         first.bottle.stop()

@@ -59,5 +59,5 @@ def test_a_decision_is_in_force_told_and_in_the_log(world: World) -> None:
         outcomes = [line["state"] for line in audit.read(world.home) if line["kind"] == "outcome"]
         assert sorted(outcomes) == ["applied", "applied", "applied", "void"]
         assert found.cli("stop", found.slug).status == 0
-        assert [line["kind"] for line in audit.read(world.home)][-2:] == ["stop", "denials"]
+        assert [line["kind"] for line in audit.read(world.home)][-2:] == ["stop", "undecided"]
         assert verify(world.home).faults == ()

@@ -67,7 +67,7 @@ def test_what_the_real_claude_code_does_is_seen_from_outside(cli: Cli) -> None:
 
 
 def ended(cli: Cli, slug: str, shell: Terminal) -> None:
-    cli.inside(slug, "pkill -KILL -x claude").ok()
+    cli.kill_claude(slug)
     found = becomes(cli, "exited")
     assert (found["since"], found["services"]) == (None, ["egress", "firewall", "supervise"])
     shell.press("C-l")

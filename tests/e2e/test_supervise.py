@@ -209,7 +209,7 @@ def test_claude_is_killed_while_it_waits_and_asks_the_same_when_it_comes_back(cl
             ident = operator.pending()[2].id
             first.kill()
             first.wait()
-        cli.inside(slug, "pkill -KILL claude || true")
+        cli.kill_claude(slug)
         found = operator.look()
         assert found is not None
         assert [(item.id, item.state, item.told) for item in found[2]] == [(ident, "pending", False)]

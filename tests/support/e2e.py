@@ -189,6 +189,11 @@ class Cli:
         """A shell script run in a bottle."""
         return self("exec", slug, "--", "sh", "-c", script, stdin=stdin)
 
+    def kill_claude(self, slug: str) -> None:
+        """Every Claude Code in a bottle; a minimal system has no pkill."""
+        claude = "readlink $p/exe | grep -q /claude && kill -KILL ${p#/proc/}"
+        self.inside(slug, f"for p in /proc/[0-9]*; do {claude}; done; true").ok()
+
     def slugs(self) -> list[str]:
         return [row[1] for row in self("list").ok().rows]
 

@@ -1,0 +1,1 @@
+"""What opens above the two panes, and goes with Esc."""

@@ -29,6 +29,7 @@ COMMANDS = {
     "why": "why a bottle may or may not send a request",
     "diff": "what an agent changed",
     "pull": "take an agent's work into refs/bottles/<slug>/",
+    "dashboard": "all agents and all their questions on one screen, with tmux beside it",
     "cleanup": "remove what bottles have left that nothing will use again",
     "doctor": "what this host can do, and how to mend what it cannot",
     "info": "what an agent is and may do",

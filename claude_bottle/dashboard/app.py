@@ -1,0 +1,321 @@
+"""The two panes, the lines around them, and what a key starts.
+
+Invariant: what stands on the screen is a picture of `world`, drawn in `_draw` and nowhere else. Each action
+runs as a task of its own, so the screen lives on whatever it waits for; what goes wrong in one is told on the
+status line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import ModalScreen, Screen
+
+from claude_bottle.dashboard import flows, keys, rows
+from claude_bottle.dashboard.acting import Act, Event
+from claude_bottle.dashboard.beside import Beside
+from claude_bottle.dashboard.desk import read
+from claude_bottle.dashboard.filter_line import FilterLine
+from claude_bottle.dashboard.keys import AGENTS, PROPOSALS, Facts
+from claude_bottle.dashboard.known import Known
+from claude_bottle.dashboard.line import Line
+from claude_bottle.dashboard.looking import EVERY, Looking, News
+from claude_bottle.dashboard.rows import AGENT_COLUMNS, PROPOSAL_COLUMNS, Part
+from claude_bottle.dashboard.source import Services
+from claude_bottle.dashboard.table import Table
+from claude_bottle.dashboard.world import Agent, Launch, World, key_of
+from claude_bottle.errors import BottleError
+
+T = TypeVar("T")
+_BESIDE_SECONDS = 3.0
+
+
+class Dashboard(App[None]):
+    CSS = """
+    #header, #status, #footer { background: $panel; }
+    #proposals-title, #agents-title { background: $boost; }
+    #proposals { height: 1fr; min-height: 2; }
+    #agents { height: 2fr; min-height: 3; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key.keys, f"do('{key.action}')", show=False) for key in keys.KEYS),
+        Binding("escape", "calm", show=False),
+    ]
+    COMMAND_PALETTE_BINDING = "colon"
+    TITLE = "claude-bottle"
+
+    class Heard(Message):
+        """News from a thread that looks at the world."""
+
+        def __init__(self, news: News) -> None:
+            super().__init__()
+            self.news = news
+
+    def __init__(
+        self, source: Services, beside: Beside | None, folder: Path, *, every: float = EVERY
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.beside = beside
+        self._folder = folder
+        self._known = Known()
+        self._looking = Looking(source, lambda news: self.post_message(self.Heard(news)), every)
+        self._coming: dict[str, Act] = {}
+        self._letters = {PROPOSALS: "", AGENTS: ""}
+        self._filtering = AGENTS
+        self._message: Part | None = None
+        self._beside: str | None = None  # the slug in the right pane
+
+    def compose(self) -> ComposeResult:
+        yield Line(id="header")
+        yield Line(id="proposals-title")
+        yield Table(PROPOSAL_COLUMNS, "looking…", id=PROPOSALS)
+        yield Line(id="agents-title")
+        yield Table(AGENT_COLUMNS, "looking…", id=AGENTS)
+        yield FilterLine(self._filtered, self._filter_left, id="filter")
+        yield Line(id="status")
+        yield Line(id="footer", clicked=self._footer_clicked)
+
+    def on_mount(self) -> None:
+        self._table(AGENTS).focus()
+        self._draw()
+        self._looking.start()
+        self.set_interval(EVERY, self._draw)
+        if self.beside is not None:
+            self.set_interval(_BESIDE_SECONDS, self._look_beside)
+
+    def on_unmount(self) -> None:
+        self._looking.stop()
+
+    # What is there
+
+    @property
+    def world(self) -> World:
+        return self._known.world(self._looking.slow())
+
+    @property
+    def pane(self) -> str:
+        """The one that has the focus, or had it before what stands above it now."""
+        return PROPOSALS if self._table(PROPOSALS).has_focus else AGENTS
+
+    @property
+    def facts(self) -> Facts:
+        key, world = self._table(self.pane).selected, self.world
+        facts = Facts(self.pane, busy=bool(self._known.doing(key)))
+        if self.pane == PROPOSALS:
+            return facts._replace(proposal=_first(item for item in world.proposals if key_of(item) == key))
+        agent = _first(agent for agent in world.agents if agent.slug == key)
+        return facts._replace(agent=agent, launch=self._known.launch(key))
+
+    def _table(self, name: str) -> Table:
+        return self.screen_stack[0].query_one(f"#{name}", Table)
+
+    def _line(self, name: str) -> Line:
+        return self.screen_stack[0].query_one(f"#{name}", Line)
+
+    # What is shown
+
+    def on_dashboard_heard(self, message: Heard) -> None:
+        if self._known.hear(message.news):
+            self._draw()
+
+    def _draw(self) -> None:
+        world = self.world
+        self._draw_agents(world)
+        asked = rows.proposal_rows(world.proposals, time.time())
+        letters = self._letters[PROPOSALS]
+        self._table(PROPOSALS).show(rows.matching(asked, letters), rows.empty(PROPOSALS, world, letters))
+        self._draw_lines(world)
+
+    def _draw_agents(self, world: World) -> None:
+        table, letters = self._table(AGENTS), self._letters[AGENTS]
+        found = [
+            rows.agent_row(agent, beside=agent.slug == self._beside, busy=self._known.doing(agent.slug))
+            for agent in world.agents
+        ]
+        found += [rows.launch_row(launch) for launch in world.launches]
+        coming = self._known.arrived.pop(table.selected or "", None)
+        table.show(rows.matching(found, letters), rows.empty(AGENTS, world, letters))
+        table.select(coming)
+
+    def _draw_lines(self, world: World | None = None) -> None:
+        world, facts = world or self.world, self.facts
+        self._line("header").show(rows.header(world))
+        for pane, count in ((PROPOSALS, len(world.proposals)), (AGENTS, len(world.agents))):
+            focused = pane == facts.pane
+            self._line(f"{pane}-title").show(rows.title(pane, count, self._letters[pane], focused=focused))
+        self._line("status").show((self._message or rows.about(facts),))
+        self._line("footer").show(rows.footer(facts))
+
+    def on_table_selected(self) -> None:
+        self._message = None
+        self._draw_lines()
+
+    def on_descendant_focus(self) -> None:
+        self._draw_lines()
+
+    # What is done
+
+    def action_do(self, action: str) -> None:
+        """An action by its name: refused with the reason, or begun."""
+        if isinstance(self.screen, ModalScreen):
+            return
+        facts = self.facts
+        if why := keys.refusal(action, facts):
+            self.say(why, "warn")
+            return
+        begin = getattr(self, f"_begin_{action}", None)
+        if begin is not None:
+            begin()
+            return
+        flow = self._flow(action, facts)
+        self.run_worker(self._carried(flow), group=action, exit_on_error=False)
+
+    def _flow(self, action: str, facts: Facts) -> Callable[[], Awaitable[None]]:
+        flow = getattr(flows, action)
+        if keys.BY_ACTION[action].pane == PROPOSALS:
+            return partial(flow, self, facts.proposal)
+        if facts.launch is not None:
+            return partial(flows.log_of_launch if action == "log" else flows.stop_launch, self, facts.launch)
+        return (
+            partial(flow, self, facts.agent) if keys.BY_ACTION[action].pane == AGENTS else partial(flow, self)
+        )
+
+    async def _carried(self, flow: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await flow()
+        except BottleError as error:
+            self.say(f"{error.message}{f': {error.hint}' if error.hint else ''}", "bad")
+        except OSError as error:
+            self.say(str(error), "bad")
+        self._looking.nudge()
+
+    def _begin_leave(self) -> None:
+        self.exit()
+
+    def _begin_other_pane(self) -> None:
+        self._table(AGENTS if self.pane == PROPOSALS else PROPOSALS).focus()
+
+    def _begin_filter(self) -> None:
+        self._filtering = self.pane
+        self.query_one(FilterLine).open(self._letters[self._filtering])
+
+    def _begin_help(self) -> None:
+        from claude_bottle.dashboard.modals.help import Help
+
+        self.push_screen(Help(keys.sections()))
+
+    def _begin_command_palette(self) -> None:
+        self.action_command_palette()
+
+    def action_calm(self) -> None:
+        """Esc: all rows again, and no message."""
+        self._message = None
+        self._letters[self.pane] = ""
+        self._draw()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: our own actions, and the theme."""
+        for key in keys.KEYS:
+            if key.action != "command_palette":
+                yield SystemCommand(key.label, key.told, partial(self.action_do, key.action))
+        yield SystemCommand("theme", "other colours", self.action_change_theme)
+
+    def _footer_clicked(self, number: int) -> None:
+        shown = keys.applying(self.facts)
+        if number < len(shown):
+            self.action_do(shown[number].action)
+
+    def on_table_opened(self) -> None:
+        self.action_do("view" if self.pane == PROPOSALS else "attach")
+
+    def _filtered(self, letters: str) -> None:
+        self._letters[self._filtering] = letters
+        self._draw()
+
+    def _filter_left(self) -> None:
+        self._table(self._filtering).focus()
+
+    def _look_beside(self) -> None:
+        async def look() -> None:
+            assert self.beside is not None
+            self.shown_beside(await read(self.beside.shown))
+
+        self.run_worker(look(), group="beside", exclusive=True, exit_on_error=False)
+
+    # What a flow may do: see desk.Desk
+
+    def say(self, text: str, tone: str = "") -> None:
+        self._message = rows.part(text, tone, 500)
+        self._draw_lines()
+
+    async def ask(self, modal: ModalScreen[T]) -> T | None:
+        return await self.push_screen_wait(modal)
+
+    def act(self, argv: Sequence[str], told: Callable[[Event], None]) -> Act:
+        return Act(argv, told, self.source.environment, self._folder)
+
+    def hand_over(self, argv: Sequence[str], *, waits: bool = True) -> int:
+        from claude_bottle.dashboard.terminal import hand_over
+
+        return hand_over(self, argv, self.source.environment, waits=waits)
+
+    def launching(self, ident: str, agent: str, backend: str, act: Act) -> None:
+        self._coming[ident] = act
+        self._known.launching(Launch(ident, agent, backend))
+        self._draw()
+        self._table(AGENTS).select(ident)
+
+    def step(self, ident: str, text: str) -> None:
+        self._known.step(ident, text)
+        self._draw()
+
+    def launched(self, ident: str, slug: str) -> None:
+        self._coming.pop(ident, None)
+        self._known.launched(ident, slug)
+        self._looking.nudge()
+
+    def not_launched(self, ident: str, failure: str) -> None:
+        self._coming.pop(ident, None)
+        self._known.not_launched(ident, failure)
+        self._draw()
+
+    def end_launch(self, ident: str) -> None:
+        """One that comes up is given up, one that has failed goes from the list."""
+        if (act := self._coming.get(ident)) is not None:
+            act.end()
+        else:
+            self._known.forget(ident)
+        self._draw()
+
+    def busy(self, key: str, doing: str) -> None:
+        self._known.do(key, doing)
+        self._draw()
+
+    def gone(self, slug: str) -> None:
+        self._known.ended(slug)
+        self._draw()
+
+    def answered(self, key: str) -> None:
+        self._known.answered(key)
+        self._draw()
+
+    def selected_agent(self) -> Agent | None:
+        key = self._table(AGENTS).selected
+        return _first(agent for agent in self.world.agents if agent.slug == key)
+
+    def shown_beside(self, slug: str | None) -> None:
+        if self._beside != slug:
+            self._beside = slug
+            self._draw()
+
+
+def _first(found: Iterable[T]) -> T | None:
+    return next(iter(found), None)

@@ -182,11 +182,11 @@ class Dashboard(App[None]):
         flow = getattr(flows, action)
         if keys.BY_ACTION[action].pane == PROPOSALS:
             return partial(flow, self, facts.proposal)
+        if keys.BY_ACTION[action].pane != AGENTS:
+            return partial(flow, self)
         if facts.launch is not None:
             return partial(flows.log_of_launch if action == "log" else flows.stop_launch, self, facts.launch)
-        return (
-            partial(flow, self, facts.agent) if keys.BY_ACTION[action].pane == AGENTS else partial(flow, self)
-        )
+        return partial(flow, self, facts.agent)
 
     async def _carried(self, flow: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -265,7 +265,7 @@ class Dashboard(App[None]):
     def hand_over(self, argv: Sequence[str], *, waits: bool = True) -> int:
         from claude_bottle.dashboard.terminal import hand_over
 
-        return hand_over(self, argv, self.source.environment, waits=waits)
+        return hand_over(self, argv, self.source.environment, waits_on_failure=waits)
 
     def launching(self, ident: str, agent: str, backend: str, act: Act) -> None:
         self._coming[ident] = act

@@ -24,7 +24,9 @@ class Desk(Protocol):
 
     source: Services
     beside: Beside | None  # None outside of tmux
-    world: World
+
+    @property
+    def world(self) -> World: ...
 
     def say(self, text: str, tone: str = "") -> None:
         """On the status line, until there is something newer."""

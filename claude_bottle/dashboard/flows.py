@@ -148,11 +148,11 @@ async def attach(desk: Desk, agent: Agent) -> None:
 
 
 async def _show_beside(desk: Desk, slug: str) -> None:
-    from claude_bottle.dashboard.commands import variables
+    from claude_bottle.dashboard.beside import attach_variables
 
     beside = desk.beside
     assert beside is not None
-    await read(lambda: beside.show(slug, own("attach", slug), variables(desk.source.environment)))
+    await read(lambda: beside.show(slug, own("attach", slug), attach_variables(desk.source.environment)))
     desk.shown_beside(slug)
 
 
@@ -169,9 +169,10 @@ async def modify(desk: Desk, waiting: Waiting) -> None:
 
 
 def _edited(desk: Desk, status: int, what: str) -> None:
-    desk.say(
-        f"{what}: done" if status == 0 else f"{what}: nothing was changed", "" if status == 0 else "warn"
-    )
+    if status == 0:
+        desk.say(f"{what}: done")
+    else:
+        desk.say(f"{what}: nothing was changed", "warn")
 
 
 async def view(desk: Desk, waiting: Waiting) -> None:

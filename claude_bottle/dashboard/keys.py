@@ -27,9 +27,7 @@ class Key(NamedTuple):
 
 
 KEYS = (
-    Key(
-        "view", "enter", "Enter", "view", PROPOSALS, "what it would add, what else that opens, what was tried"
-    ),
+    Key("view", "enter", "Enter", "view", PROPOSALS, "what it would add, what else that opens"),
     Key("approve", "a", "a", "approve", PROPOSALS, "grant it, with bounds"),
     Key("modify", "m", "m", "modify", PROPOSALS, "grant something else: your $EDITOR on what was asked for"),
     Key("reject", "r", "r", "reject", PROPOSALS, "say no, and why"),
@@ -39,7 +37,7 @@ KEYS = (
         "Enter",
         "attach",
         AGENTS,
-        "sit beside it: the right pane in tmux, else this terminal",
+        "sit beside it, in tmux's right pane or here",
     ),
     Key("new", "n", "n", "new", ANYWHERE, "start an agent"),
     Key("stop", "x", "x", "stop", AGENTS, "end it; its work comes back, its state is preserved"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from claude_bottle.dashboard.looking import Counted, Looked, News, Numbers, Trouble
+from claude_bottle.dashboard.looking import Counted, Looked, News, Trouble
 from claude_bottle.dashboard.world import Agent, Launch, World, key_of
+from claude_bottle.operations.numbers import Numbers
 from claude_bottle.operations.proposals import Listing
 
 _OLD_LOOKS = 2  # of a backend: so many may still show what has ended
@@ -37,10 +38,9 @@ class Known:
             case Listing():
                 before, self._listing = self._listing, news
                 return self._troubles.pop("proposals", None) is not None or before != news
-            case Counted(slug, numbers):
-                changed = self._numbers.get(slug) != numbers
-                self._numbers[slug] = numbers
-                return changed or self._troubles.pop("numbers", None) is not None
+            case Counted(numbers):
+                changed, self._numbers = self._numbers != numbers, dict(numbers)
+                return self._troubles.pop("numbers", None) is not None or changed
             case Trouble(about, text):
                 changed = self._troubles.get(about) != text
                 self._troubles[about] = text

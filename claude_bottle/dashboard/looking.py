@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from claude_bottle.dashboard.world import Agent
 from claude_bottle.errors import BottleError
+from claude_bottle.operations.numbers import Numbers
 from claude_bottle.operations.proposals import Listing
 from claude_bottle.text import shown
 
@@ -32,17 +33,10 @@ class Looked(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class Numbers(NamedTuple):
-    """Of an agent's transcripts and its workspace; None where it is not known."""
-
-    tokens: int | None = None
-    added: int | None = None
-    removed: int | None = None
-
-
 class Counted(NamedTuple):
-    slug: str
-    numbers: Numbers
+    """By slug: what is known of each so far."""
+
+    numbers: Mapping[str, Numbers]
 
 
 class Source(Protocol):
@@ -59,8 +53,8 @@ class Source(Protocol):
         """What waits for an answer, of these. Raises BottleError, OSError."""
         ...
 
-    def count(self, agents: Sequence[Agent]) -> Counted | None:
-        """One agent's numbers, of one whose turn it is. Raises BottleError, OSError."""
+    def count(self, agents: Sequence[Agent]) -> Counted:
+        """What is known of their transcripts and workspaces. Raises BottleError, OSError."""
         ...
 
 
@@ -141,5 +135,4 @@ class Looking:
         self._tell(Looked(name, tuple(agents), tuple(warnings)))
 
     def _count(self) -> None:
-        if (found := self._source.count(self.agents)) is not None:
-            self._tell(found)
+        self._tell(self._source.count(self.agents))

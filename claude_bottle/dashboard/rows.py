@@ -254,10 +254,8 @@ def part(text: object, tone: str, limit: int = 200) -> Part:
 def about(facts: Facts) -> Part:
     """All of what is selected on one line: what a narrow row leaves out as well."""
     if facts.proposal is not None:
-        asked = facts.proposal.proposal
-        return part(
-            f"{asked.id}  {facts.proposal.slug}  {asks(facts.proposal)}  {asked.asked.justification}", "", 600
-        )
+        waiting, found = facts.proposal, facts.proposal.proposal
+        return part(f"{found.id}  {waiting.slug}  {asks(waiting)}  {found.asked.justification}", "", 600)
     if facts.launch is not None:
         return part(f"{facts.launch.agent} {launch_row(facts.launch).cells[4].text}", "")
     return Part(_of_agent(facts.agent)) if facts.agent is not None else Part("")

@@ -1,7 +1,7 @@
 """The service layer as the dashboard asks it: what runs, what is asked, and what an operator wants to read.
 
-Invariant: nothing here changes anything, but for an agent's work, which `diff` takes over as `pull` does. All of
-it may block, and is called from threads.
+Invariant: nothing here changes anything, but for an agent's work, which `diff` takes over as `pull` does. All
+of it may block, and is called from threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from claude_bottle.backend import known_backend_names, load_backend
 from claude_bottle.backend.base import Readiness
-from claude_bottle.dashboard.looking import Counted, Numbers
+from claude_bottle.dashboard.looking import Counted
 from claude_bottle.dashboard.world import Agent
 from claude_bottle.operations.agents import NOBODY, Row, Value
 from claude_bottle.operations.context import Context
@@ -48,7 +48,7 @@ class Services:
 
     def __init__(self, context: Context) -> None:
         from claude_bottle.operations.asking import Asking
-        from claude_bottle.operations.numbers import Counting
+        from claude_bottle.operations.counting import Counting
         from claude_bottle.operations.observed import Observer
 
         self._context = context
@@ -68,9 +68,8 @@ class Services:
     def proposals(self, agents: Sequence[Agent]) -> Listing:
         return self._asking.look((agent.slug, agent.name, agent.backend) for agent in agents)
 
-    def count(self, agents: Sequence[Agent]) -> Counted | None:
-        found = self._counting.next([(agent.slug, agent.status) for agent in agents])
-        return None if found is None else Counted(found[0], Numbers(*found[1]))
+    def count(self, agents: Sequence[Agent]) -> Counted:
+        return Counted(self._counting.look({agent.slug: agent.status for agent in agents}))
 
     def declared(self) -> tuple[list[Declared], list[str]]:
         """The manifest's agents, and its warnings. Raises ManifestError."""

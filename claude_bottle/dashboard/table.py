@@ -1,7 +1,7 @@
 """A list of rows with a cursor that belongs to a row, not to a place.
 
-Theory. Only the lines that are seen are ever drawn, and a line is drawn again only when its row, the widths or
-the cursor on it has changed; so a refresh that changes nothing costs nothing, and nothing flickers.
+Theory. Only the lines that are seen are ever drawn, and a line is drawn again only when its row, the widths
+or the cursor on it has changed; so a refresh that changes nothing costs nothing, and nothing flickers.
 
 Invariant: `selected` is the key of one of `rows`, or None where there is none. The cursor is drawn only where
 the list has the focus.

@@ -1,0 +1,154 @@
+"""A dashboard without bottles: a world that the test sets, and a look at what stands on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from claude_bottle.backend.base import Readiness
+from claude_bottle.dashboard.app import Dashboard
+from claude_bottle.dashboard.looking import Counted
+from claude_bottle.dashboard.source import Brief, Declared, Kept
+from claude_bottle.dashboard.world import Agent
+from claude_bottle.errors import BottleError
+from claude_bottle.operations.numbers import Numbers
+from claude_bottle.operations.proposals import Listing, Waiting
+from claude_bottle.policy.model import Route
+from claude_bottle.policy.proposals import EGRESS, Asked, Proposal
+
+GOLDEN = Path(__file__).resolve().parent.parent / "dashboard" / "golden"
+SIDECARS = ("egress", "firewall", "supervise")
+NOON = 1_770_033_600.0  # a day in February 2026, 12:00 in UTC
+_BOUND = 10.0  # seconds for what a screen must show at some time
+
+
+def agent(slug: str, **more: Any) -> Agent:
+    name, _, _ = slug.rpartition("-")
+    known: dict[str, Any] = {"backend": "docker", "name": name, "started": NOON, "services": SIDECARS}
+    return Agent(slug=slug, **{**known, "status": "idle", "approvals": 0, **more})
+
+
+def asked(slug: str, ident: str, host: str = "example.org", why: str = "to read the docs", at: float = NOON) -> Waiting:
+    name, _, _ = slug.rpartition("-")
+    wanted = Asked(EGRESS, why, Route(host=host))
+    return Waiting(slug, name, "docker", Proposal(f"p-{ident}", at, wanted))
+
+
+class Stage:
+    """A source of which a test says what it shows; see `dashboard.source.Services`."""
+
+    def __init__(self, *agents: Agent, proposals: Sequence[Waiting] = ()) -> None:
+        self.running = list(agents)
+        self.waiting = list(proposals)
+        self.warnings: dict[str, list[str]] = {}
+        self.faults: dict[str, Exception] = {}  # by what is asked: "docker", "proposals", "diff", ...
+        self.stuck: dict[str, threading.Event] = {}
+        self.numbers: dict[str, Numbers] = {}
+        self.agents_declared = [Declared("reviewer", "reads"), Declared("builder", "builds")]
+        self.backends_here = [("docker", Readiness(True)), ("bubblewrap", Readiness(True))]
+        self.kept: list[Kept] = []
+        self.environment: dict[str, str] = dict(os.environ)
+        self.diffs: dict[str, str] = {}
+        self.looks = 0
+
+    backends = ("bubblewrap", "docker")
+
+    def _asked(self, about: str) -> None:
+        if (event := self.stuck.get(about)) is not None:
+            event.wait()
+        if (fault := self.faults.get(about)) is not None:
+            raise fault
+
+    def agents(self, backend: str) -> tuple[Sequence[Agent], Sequence[str]]:
+        self._asked(backend)
+        self.looks += 1
+        return [each for each in self.running if each.backend == backend], self.warnings.get(backend, ())
+
+    def proposals(self, agents: Sequence[Agent]) -> Listing:
+        self._asked("proposals")
+        return Listing(tuple(self.waiting), ())
+
+    def count(self, agents: Sequence[Agent]) -> Counted:
+        return Counted(dict(self.numbers))
+
+    def declared(self) -> tuple[list[Declared], list[str]]:
+        self._asked("declared")
+        return self.agents_declared, []
+
+    def readiness(self) -> list[tuple[str, Readiness]]:
+        return self.backends_here
+
+    def preserved(self) -> tuple[list[Kept], list[str]]:
+        return self.kept, []
+
+    def brief(self, waiting: Waiting) -> Brief:
+        self._asked("brief")
+        return Brief((("for", waiting.proposal.asked.justification), ("look", "!! a new host")), ())
+
+    def diff(self, slug: str) -> str:
+        self._asked("diff")
+        return self.diffs.get(slug, "")
+
+    def log(self, slug: str) -> Iterator[str]:
+        self._asked("log")
+        yield f"=== decisions of {slug}"
+
+
+def play(
+    stage: Stage,
+    act: Callable[[Dashboard, Pilot[None]], Awaitable[None]],
+    size: tuple[int, int] = (80, 24),
+    **more: Any,
+) -> None:
+    """Runs a dashboard on that stage, once it has looked, and lets `act` do what a test wants."""
+
+    async def inner() -> None:
+        app = Dashboard(stage, more.pop("beside", None), Path("/"), every=0.02, **more)  # type: ignore[arg-type]
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.world.looked or bool(stage.stuck))
+            await act(app, pilot)
+
+    asyncio.run(inner())
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool], what: str = "") -> None:
+    """Waits until it holds; fails with the screen where it does not in time."""
+    for _ in range(int(_BOUND / 0.02)):
+        await pilot.pause(0.02)
+        if holds():
+            return
+    raise AssertionError(f"{what or 'not in time'}; the screen:\n{text_of(pilot.app)}")
+
+
+def lines_of(app: Any) -> list[str]:
+    """The screen's characters, without the spaces at the end of its lines."""
+    width, height = app.size
+    screen = app.screen
+    strips = screen._compositor.render_strips()
+    return ["".join(segment.text for segment in strip).rstrip() for strip in strips[:height]]
+
+
+def text_of(app: Any) -> str:
+    return "\n".join(lines_of(app)) + "\n"
+
+
+async def shows(pilot: Pilot[None], words: str) -> None:
+    await until(pilot, lambda: words in text_of(pilot.app), f"{words!r} is not there")
+
+
+def check(name: str, app: Any) -> None:
+    """The screen against tests/dashboard/golden/NAME.txt; UPDATE_GOLDEN=1 writes it anew."""
+    found, file = text_of(app), GOLDEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(found)
+    assert found == file.read_text(), f"{name} is not what it was:\n{found}"
+
+
+__all__ = ["NOON", "BottleError", "Stage", "agent", "asked", "check", "play", "shows", "text_of", "until"]

@@ -61,12 +61,17 @@ class Terminal:
 @contextmanager
 def terminal(cli: Cli, env: Mapping[str, str] | None = None, name: str = "tmux") -> Iterator[Terminal]:
     """A shell in the operator's project, with only the operator's environment."""
-    found = Terminal(cli.root / f"{name}.sock")
-    variables = [
-        f"{name}={value}" for name, value in {**cli.env, **(env or {}), "TERM": "tmux-256color"}.items()
-    ]
+    with bare_terminal(cli.root / f"{name}.sock", {**cli.env, **(env or {})}, cli.project) as found:
+        yield found
+
+
+@contextmanager
+def bare_terminal(socket: Path, environment: Mapping[str, str], folder: Path) -> Iterator[Terminal]:
+    """A shell in a tmux server of its own, with this environment and no other."""
+    found = Terminal(socket)
+    variables = [f"{name}={value}" for name, value in {**environment, "TERM": "tmux-256color"}.items()]
     shell = shlex.join(["env", "-i", *variables, "bash", "-c", _QUIET_SHELL])
-    found.tmux("new-session", "-d", "-x", "100", "-y", "30", "-c", str(cli.project), shell)
+    found.tmux("new-session", "-d", "-x", "100", "-y", "30", "-c", str(folder), shell)
     try:
         found.see("$ ")
         yield found

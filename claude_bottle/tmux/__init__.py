@@ -1,0 +1,1 @@
+"""A tmux that is already there, asked by its own client. Nothing here knows what runs in its panes."""

@@ -43,10 +43,10 @@ def refuse_options(options: argparse.Namespace, takes: dict[str, tuple[str, ...]
 
 def bounds_of(options: argparse.Namespace) -> tuple[float | None, int | None]:
     """For how many seconds and how often. Raises UsageError."""
-    from claude_bottle.policy.durations import parse_duration
+    from claude_bottle.policy.durations import parse_duration, parse_uses
 
     seconds = None if options.seconds is None else taken(parse_duration, options.seconds, "--for")
-    return seconds, None if options.uses is None else taken(_count, options.uses, "--uses")
+    return seconds, None if options.uses is None else taken(parse_uses, options.uses, "--uses")
 
 
 def taken(read: Callable[[str], T], text: str, flag: str) -> T:
@@ -55,12 +55,6 @@ def taken(read: Callable[[str], T], text: str, flag: str) -> T:
         return read(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from None
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1_000_000:
-        raise ValueError("a whole number from 1 to 1000000")
-    return int(text)
 
 
 def show(options: argparse.Namespace, screen: Screen, key: str) -> int:

@@ -1,10 +1,11 @@
-"""How long something holds, as an operator writes and reads it. Pure."""
+"""How long and how often something holds, as an operator writes and reads it. Pure."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 366 * 86400
+MOST_USES = 1_000_000
 _FORM = re.compile(r"([1-9][0-9]{0,7})([smhd])")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -18,6 +19,13 @@ def parse_duration(text: str) -> float:
     if seconds > LONGEST:
         raise ValueError("a duration is at most 366d")
     return float(seconds)
+
+
+def parse_uses(text: str) -> int:
+    """Raises ValueError."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not 1 <= int(text) <= MOST_USES:
+        raise ValueError(f"a whole number from 1 to {MOST_USES}")
+    return int(text)
 
 
 def spoken(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_bottle.policy.durations import parse_duration, spoken
+from claude_bottle.policy.durations import parse_duration, parse_uses, spoken
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("30m", 1800), ("2h", 7200), ("1d", 86400)])
@@ -38,3 +38,14 @@ def test_refused(text: str) -> None:
 )
 def test_spoken(seconds: float, said: str) -> None:
     assert spoken(seconds) == said
+
+
+@pytest.mark.parametrize(("text", "uses"), [("1", 1), ("3", 3), ("007", 7), ("1000000", 1_000_000)])
+def test_uses_written(text: str, uses: int) -> None:
+    assert parse_uses(text) == uses
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1000001", " 3", "3\n", "\u0663", "²", "9" * 9000])
+def test_uses_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a whole number from 1 to 1000000"):
+        parse_uses(text)

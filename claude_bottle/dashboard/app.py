@@ -7,7 +7,9 @@ status line.
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from claude_bottle.dashboard.keys import AGENTS, PROPOSALS, Facts
 from claude_bottle.dashboard.known import Known
 from claude_bottle.dashboard.line import Line
 from claude_bottle.dashboard.looking import EVERY, Looking, News
+from claude_bottle.dashboard.paint import block
 from claude_bottle.dashboard.rows import AGENT_COLUMNS, PROPOSAL_COLUMNS, Part
 from claude_bottle.dashboard.source import Services
 from claude_bottle.dashboard.table import Table
@@ -72,6 +75,7 @@ class Dashboard(App[None]):
         self._filtering = AGENTS
         self._message: Part | None = None
         self._beside: str | None = None  # the slug in the right pane
+        self._pane = AGENTS
 
     def compose(self) -> ComposeResult:
         yield Line(id="header")
@@ -102,8 +106,11 @@ class Dashboard(App[None]):
 
     @property
     def pane(self) -> str:
-        """The one that has the focus, or had it before what stands above it now."""
-        return PROPOSALS if self._table(PROPOSALS).has_focus else AGENTS
+        """The one that has the focus, or had it last."""
+        for name in (PROPOSALS, AGENTS):
+            if self._table(name).has_focus:
+                self._pane = name
+        return self._pane
 
     @property
     def facts(self) -> Facts:
@@ -249,6 +256,11 @@ class Dashboard(App[None]):
             self.shown_beside(await read(self.beside.shown))
 
         self.run_worker(look(), group="beside", exclusive=True, exit_on_error=False)
+
+    def _fatal_error(self) -> None:
+        """Textual's own would print every variable, and so what the environment holds."""
+        told = "".join(traceback.format_exception(*sys.exc_info(), limit=-8))
+        self.panic(block(f"{told}\nthe dashboard has failed; the agents go on"))
 
     # What a flow may do: see desk.Desk
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -78,21 +79,18 @@ async def read(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     found: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: Exception | None) -> None:
-        if found.cancelled():
-            return
-        if error is not None:
-            found.set_exception(error)
-        else:
-            found.set_result(result)  # type: ignore[arg-type] - it is what `work` returned
+    def settle(act: Callable[[], object]) -> None:
+        if not found.done():
+            act()
 
     def run() -> None:
+        act: Callable[[], object]
         try:
-            outcome: tuple[T | None, Exception | None] = (work(), None)
+            act = partial(found.set_result, work())
         except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
-            outcome = (None, error)
+            act = partial(found.set_exception, error)
         with suppress(RuntimeError):  # the dashboard has ended meanwhile
-            loop.call_soon_threadsafe(settle, *outcome)
+            loop.call_soon_threadsafe(settle, act)
 
     threading.Thread(target=run, daemon=True).start()
     return await found

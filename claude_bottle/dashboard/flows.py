@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from claude_bottle.dashboard.commands import own
 from claude_bottle.dashboard.conversation import Outcome, converse
 from claude_bottle.dashboard.desk import Desk, read
+from claude_bottle.dashboard.reading import of_brief, of_diff, of_launch, of_log
 from claude_bottle.dashboard.world import Agent, Launch, key_of
 from claude_bottle.errors import BottleError
 from claude_bottle.operations.proposals import Waiting
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 async def new(desk: Desk) -> None:
     """Which agent, which backend, the plan, yes or no; then it comes up in the background."""
-    from claude_bottle.dashboard.modals.picker import Item, Picker
+    from claude_bottle.dashboard.modals.filtering import Item
+    from claude_bottle.dashboard.modals.picker import Picker
 
     declared, warnings = await read(desk.source.declared)
     running = Counter(agent.name for agent in desk.world.agents)
@@ -46,7 +48,8 @@ async def new(desk: Desk) -> None:
 
 async def _backend(desk: Desk) -> str | None:
     """The one that works here; the operator's choice where there are more."""
-    from claude_bottle.dashboard.modals.picker import Item, Picker
+    from claude_bottle.dashboard.modals.filtering import Item
+    from claude_bottle.dashboard.modals.picker import Picker
 
     found = await read(desk.source.readiness)
     usable = [name for name, readiness in found if readiness.ok]
@@ -61,7 +64,8 @@ async def _backend(desk: Desk) -> str | None:
 
 async def resume(desk: Desk) -> None:
     """A preserved bottle once more."""
-    from claude_bottle.dashboard.modals.picker import Item, Picker
+    from claude_bottle.dashboard.modals.filtering import Item
+    from claude_bottle.dashboard.modals.picker import Picker
 
     kept, warnings = await read(desk.source.preserved)
     items = [Item(each.slug, each.slug, each.why) for each in kept]
@@ -97,10 +101,7 @@ async def stop_launch(desk: Desk, launch: Launch) -> None:
 
 
 async def log_of_launch(desk: Desk, launch: Launch) -> None:
-    from claude_bottle.dashboard.paint import plain
-
-    said = [*launch.steps, *([f"failed: {launch.failure}"] if launch.failure else [])]
-    await _look(desk, f"Start of {launch.agent}", lambda: [plain(line, limit=2000) for line in said])
+    await _look(desk, f"Start of {launch.agent}", lambda: of_launch(launch))
 
 
 async def stop(desk: Desk, agent: Agent) -> None:
@@ -176,16 +177,8 @@ def _edited(desk: Desk, status: int, what: str) -> None:
 
 
 async def view(desk: Desk, waiting: Waiting) -> None:
-    from claude_bottle.dashboard.paint import plain
-
-    def lines() -> Iterable[Text]:
-        found = desk.source.brief(waiting)
-        return [
-            *(plain(problem, "bold") for problem in found.problems),
-            *(plain(f"{label:<12} {text}", limit=1000) for label, text in found.lines),
-        ]
-
-    await _look(desk, f"Proposal {waiting.proposal.id} of {waiting.slug}", lines)
+    title = f"Proposal {waiting.proposal.id} of {waiting.slug}"
+    await _look(desk, title, lambda: of_brief(desk.source.brief(waiting)))
 
 
 async def approve(desk: Desk, waiting: Waiting) -> None:
@@ -234,25 +227,12 @@ def _tell(desk: Desk, outcome: Outcome, done: str) -> None:
 
 
 async def diff(desk: Desk, agent: Agent) -> None:
-    from claude_bottle.dashboard.modals.viewer import diff_lines
-
-    def lines() -> Iterable[Text]:
-        return diff_lines(desk.source.diff(agent.slug) or f"{agent.slug} has changed nothing yet")
-
-    await _look(desk, f"What {agent.slug} has changed", lines)
+    slug = agent.slug
+    await _look(desk, f"What {slug} has changed", lambda: of_diff(desk.source.diff(slug), slug))
 
 
 async def log(desk: Desk, agent: Agent) -> None:
-    from claude_bottle.dashboard.paint import plain
-
-    await _look(
-        desk,
-        f"Log of {agent.slug}",
-        lambda: [
-            plain(line.replace("\t", "    "), "bold" if line.startswith("=== ") else "", limit=2000)
-            for line in desk.source.log(agent.slug)
-        ],
-    )
+    await _look(desk, f"Log of {agent.slug}", lambda: of_log(desk.source.log(agent.slug)))
 
 
 async def _look(desk: Desk, title: str, lines: Callable[[], Iterable[Text]]) -> None:
@@ -265,6 +245,8 @@ async def _look(desk: Desk, title: str, lines: Callable[[], Iterable[Text]]) -> 
     left = asyncio.ensure_future(desk.ask(viewer))
     try:
         viewer.show(await read(lambda: list(lines())))
-    except (BottleError, OSError) as error:
-        viewer.fail(error.message if isinstance(error, BottleError) else str(error))
+    except BottleError as error:
+        viewer.fail(error.message)
+    except OSError as error:
+        viewer.fail(str(error))
     await left

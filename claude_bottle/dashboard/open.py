@@ -39,10 +39,15 @@ def theme_for(asked: str, environment: Mapping[str, str]) -> str:
 
 
 def _beside(context: Context, gives_focus: bool) -> Beside | None:
-    """None outside of tmux."""
-    if not context.environment.get("TMUX"):
+    """None outside of tmux. Raises BottleError where what names our pane cannot be right."""
+    import os
+    import sys
+
+    from claude_bottle.tmux.client import find_tmux
+
+    tmux = find_tmux(context.environment, context.runner, os.ttyname(sys.stdout.fileno()))
+    if tmux is None:
         return None
     from claude_bottle.dashboard.beside import Beside
-    from claude_bottle.tmux.client import Tmux
 
-    return Beside(Tmux(context.runner, context.environment), gives_focus=gives_focus)
+    return Beside(tmux, gives_focus=gives_focus)

@@ -268,7 +268,7 @@ def _of_agent(agent: Agent) -> str:
         f"[{agent.backend}]",
         f"since {clock(agent.started)}",
         _status(agent).text,
-        f"[{','.join(agent.services)}]",
+        f"[{','.join(agent.services)}]" if agent.services else "",
         f"on {agent.branch}" if agent.branch else "",
         _changes(agent).text,
         f"{amount(agent.tokens)} tokens" if agent.tokens is not None else "",

@@ -120,10 +120,10 @@ class Table(ScrollView, can_focus=True):
             if each in self.keys:
                 self._refresh_line(self.keys.index(each))
         if key is not None:
-            self._scroll_to(self.keys.index(key))
+            self._reveal(self.keys.index(key))
         self.post_message(self.Selected())
 
-    def _scroll_to(self, at: int) -> None:
+    def _reveal(self, at: int) -> None:
         top, height = self.scroll_offset.y, max(1, self.size.height)
         if at < top:
             self.scroll_to(y=at, animate=False, immediate=True)
@@ -146,7 +146,7 @@ class Table(ScrollView, can_focus=True):
         self.virtual_size = Size(max(1, self.size.width), len(self._rows))
         self._measure()
         if self._selected is not None:
-            self._scroll_to(self.keys.index(self._selected))
+            self._reveal(self.keys.index(self._selected))
         self.refresh()
 
     def notify_style_update(self) -> None:
@@ -189,11 +189,11 @@ class Table(ScrollView, can_focus=True):
         return self._strip(plain(f"  {self._empty}", limit=500), "table--empty")
 
     def _draw(self, row: Row, cursor: bool) -> Strip:
-        line = Text("* " if row.beside else "  ", "bold" if row.beside else "", end="")
+        line = Text("*" if row.beside else " ", "bold" if row.beside else "", end="")
         for cell, column, width in zip(row.cells, self._columns, self._widths, strict=True):
             if width:
-                line.append_text(fitted(self._painted(cell, bold=row.beside), width, right=column.right))
                 line.append(" ")
+                line.append_text(fitted(self._painted(cell, bold=row.beside), width, right=column.right))
         return self._strip(line, "table--cursor" if cursor else "")
 
     def _strip(self, line: Text, look: str) -> Strip:

@@ -37,7 +37,7 @@ def agent(slug: str, **more: Any) -> Agent:
 def asked(slug: str, ident: str, host: str = "example.org", why: str = "to read the docs", at: float = NOON) -> Waiting:
     name, _, _ = slug.rpartition("-")
     wanted = Asked(EGRESS, why, Route(host=host))
-    return Waiting(slug, name, "docker", Proposal(f"p-{ident}", at, wanted))
+    return Waiting(slug, name, "docker", Proposal(f"p-{ident}", wanted, at))
 
 
 class Stage:
@@ -128,7 +128,7 @@ async def until(pilot: Pilot[None], holds: Callable[[], bool], what: str = "") -
 
 def lines_of(app: Any) -> list[str]:
     """The screen's characters, without the spaces at the end of its lines."""
-    width, height = app.size
+    height = app.size[1]
     screen = app.screen
     strips = screen._compositor.render_strips()
     return ["".join(segment.text for segment in strip).rstrip() for strip in strips[:height]]

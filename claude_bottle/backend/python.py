@@ -20,3 +20,8 @@ def python_argv(module: str, package_root: str, *arguments: str, interpreter: st
     """
     chosen = str(interpreter or getattr(sys, "_base_executable", sys.executable))
     return [chosen, "-I", "-S", "-c", _START.format(module), package_root, *arguments]
+
+
+def whole_python_argv(module: str, *arguments: str) -> list[str]:
+    """The same with what this environment has installed, for what needs more than this package."""
+    return [sys.executable, "-I", "-c", _START.format(module), PACKAGE_ROOT, *arguments]

@@ -10,6 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import NoReturn
 
 COMMANDS = {
@@ -54,12 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
         return _put(f"claude-bottle {__version__}")
     if given[0] not in COMMANDS:
         return _unknown(given[0])
-    from importlib import import_module
-
     from claude_bottle.cli.runner import run_command
 
-    name = _MODULES.get(given[0], given[0])
-    return run_command(given[0], import_module(f"claude_bottle.cli.{name}"), given[1:])
+    return run_command(given[0], module_of(given[0]), given[1:])
+
+
+def module_of(command: str) -> ModuleType:
+    from importlib import import_module
+
+    return import_module(f"claude_bottle.cli.{_MODULES.get(command, command)}")
 
 
 def _put(text: str) -> int:

@@ -14,9 +14,9 @@ from typing import NoReturn
 
 from claude_bottle.cli import give_up_output
 from claude_bottle.cli.screen import Screen
-from claude_bottle.errors import EXIT_FAILED, EXIT_USAGE, BottleError
+from claude_bottle.errors import EXIT_FAILED, BottleError, UsageError
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Ended(BaseException):
@@ -29,19 +29,18 @@ class Ended(BaseException):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {message}\n  {self.prog} --help says what it takes\n")
-        sys.exit(EXIT_USAGE)
+        raise UsageError(f"{self.prog.split()[-1]}: {message}", f"{self.prog} --help says what it takes")
 
 
-def run_command(name: str, module: ModuleType, arguments: list[str]) -> int:
-    """`module` has `configure(parser)` and `run(options, screen) -> int`.
+def run_command(name: str, module: ModuleType, arguments: list[str], screen: Screen | None = None) -> int:
+    """`module` has `configure(parser)` and `run(options, screen) -> int`. `screen`: else the terminal.
 
     One that hands words on to another program also has `split(arguments)`, which tells its own from those.
     """
     parser = _Parser(prog=f"claude-bottle {name}", description=module.__doc__, formatter_class=_formatter)
     module.configure(parser)
-    screen = Screen(sys.stdout, sys.stderr)
-    for number in _ENDING:
+    screen = screen or Screen(sys.stdout, sys.stderr)
+    for number in ENDING:
         signal.signal(number, _raise_ended)
     try:
         status = _run(module, parser, arguments, screen)
@@ -71,7 +70,7 @@ def _run(module: ModuleType, parser: argparse.ArgumentParser, arguments: list[st
     own, rest = module.split(arguments) if hasattr(module, "split") else (arguments, [])
     try:
         options = parser.parse_args(own)
-    except SystemExit as ended:  # it has shown its help, or said what is wrong
+    except SystemExit as ended:  # it has shown its help
         return int(ended.code or 0)
     options.rest = rest
     return int(module.run(options, screen))
@@ -100,6 +99,6 @@ def _hint(error: OSError) -> str | None:
 
 
 def _raise_ended(number: int, _: FrameType | None) -> NoReturn:
-    for each in _ENDING:
+    for each in ENDING:
         signal.signal(each, signal.SIG_DFL)
     raise Ended(number)

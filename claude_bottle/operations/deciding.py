@@ -138,14 +138,15 @@ def carry_out(
         raise outdated
 
 
-def recover(context: Context, slug: str, bottle: Bottle | None) -> None:
+def recover(context: Context, slug: str, bottle: Bottle | None, *, wait: bool = True) -> None:
     """Gives an outcome to a decision that lost its process. `bottle` is None for one that has ended.
 
-    Waits for one that is under way. Raises BottleError, where the bottle does not say.
+    Waits for one that is under way, or raises BlockingIOError. Raises BottleError, where the bottle does not
+    say.
     """
     paths = context.home.bottle(slug)
     if is_open(paths):
-        with store.explained(context.home), deciding(paths) as intent:
+        with store.explained(context.home), deciding(paths, wait=wait) as intent:
             _recover(context, store.load(context.home, slug), bottle, intent)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.errors import BottleError
+from claude_bottle.operations.hint import Glimpse, glimpse
 from claude_bottle.policy.proposals import CAPABILITY, URL, Proposal, Queue
 from claude_bottle.text import shown
 
@@ -160,32 +161,21 @@ def watch(
 
 
 class _Looking:
-    """Asks the bottle only where its file of proposals has changed, or after a while: an engine may be far.
-
-    What stands in that file is not read: it is only a hint.
-    """
+    """Asks the bottle only where it may have news: an engine may be far."""
 
     def __init__(self, context: Context, metadata: Metadata) -> None:
         self._paths = context.home.bottle(metadata.slug)
         self._metadata = metadata
-        self._seen: tuple[int, ...] | None = None
-        self._asked = float("-inf")
+        self._asked: Glimpse | None = None
         self._queue: Queue | None = Queue()
 
     def __call__(self) -> Queue | None:
         from claude_bottle.backend import load_backend
         from claude_bottle.operations.deciding import look
 
-        seen, now = self._trace(), time.monotonic()
-        if seen != self._seen or now - self._asked >= _ANYWAY_SECONDS:
+        now = glimpse(self._paths)
+        if now.calls_for_asking(self._asked, _ANYWAY_SECONDS):
             bottle = load_backend(self._metadata.backend).find(self._metadata, self._paths)
             self._queue = None if bottle is None else look(bottle).queue
-            self._seen, self._asked = seen, now
+            self._asked = now
         return self._queue
-
-    def _trace(self) -> tuple[int, ...] | None:
-        try:
-            found = os.lstat(self._paths.proposals)
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns

@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from claude_bottle.backend import enumerate_active_agents
@@ -52,6 +53,21 @@ class Waiting(NamedTuple):
     proposal: Proposal
 
 
+class Whose(NamedTuple):
+    """A running bottle that can be asked."""
+
+    slug: str
+    agent: str
+    backend: str
+
+
+class Said(NamedTuple):
+    """All proposals of one bottle, or why they are not known."""
+
+    items: tuple[Waiting, ...] = ()
+    warning: str = ""
+
+
 class Listing(NamedTuple):
     """The oldest first, whatever bottle it is of. `warnings` tell of bottles that did not say."""
 
@@ -86,45 +102,53 @@ def listing(context: Context, *, answered: bool = False, seconds: float = _SECON
         return Listing((), ())
     agents = enumerate_active_agents(context.home.state, seconds)
     slow = [f"{row.backend_name}: {row.warning}" for row in agents if not is_slug(row.slug)]
-    found, warnings = _ask_all(context, [row for row in agents if is_slug(row.slug)], seconds)
-    items = [item for item in found if answered or item.proposal.answer is None]
+    said = ask_all(context, [_whose(row) for row in agents if is_slug(row.slug)], seconds)
+    return listed(said.values(), slow, answered=answered)
+
+
+def _whose(row: ActiveAgent) -> Whose:
+    return Whose(row.slug, row.agent_name, row.backend_name)
+
+
+def listed(said: Iterable[Said], warnings: Iterable[str] = (), *, answered: bool = False) -> Listing:
+    """What several bottles have said, the oldest proposal first. Pure."""
+    everything = list(said)
+    items = [item for one in everything for item in one.items if answered or item.proposal.answer is None]
     ordered = sorted(items, key=lambda item: (item.proposal.at, item.slug, item.proposal.id))
-    return Listing(tuple(ordered), (*slow, *warnings))
+    return Listing(tuple(ordered), (*warnings, *(one.warning for one in everything if one.warning)))
 
 
-_Said = tuple[str, list[Waiting], str]
-
-
-def _ask_all(context: Context, agents: list[ActiveAgent], seconds: float) -> tuple[list[Waiting], list[str]]:
-    """A thread that does not come back in time is left behind; it is a daemon."""
-    said: queue.Queue[_Said] = queue.Queue()
-    for row in agents:
-        threading.Thread(target=_ask, args=(context, row, seconds, said), daemon=True).start()
-    deadline, waiting = time.monotonic() + seconds, {row.slug for row in agents}
-    found: list[Waiting] = []
-    warnings: list[str] = []
+def ask_all(context: Context, bottles: Sequence[Whose], seconds: float) -> dict[str, Said]:
+    """All at the same time. A thread that does not come back in time is left behind; it is a daemon."""
+    answers: queue.Queue[tuple[str, Said]] = queue.Queue()
+    for whose in bottles:
+        threading.Thread(target=_ask, args=(context, whose, seconds, answers), daemon=True).start()
+    deadline, waiting = time.monotonic() + seconds, {whose.slug for whose in bottles}
+    found: dict[str, Said] = {}
     while waiting:
         try:
-            slug, items, warning = said.get(timeout=max(0.0, deadline - time.monotonic()))
+            slug, said = answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            return found, warnings + [f"{slug}: no answer within {seconds:g} s" for slug in sorted(waiting)]
+            late = {slug: Said((), f"{slug}: no answer within {seconds:.2g} s") for slug in sorted(waiting)}
+            return found | late
         waiting.discard(slug)
-        found += items
-        warnings += [warning] if warning else []
-    return found, warnings
+        found[slug] = said
+    return found
 
 
-def _ask(context: Context, row: ActiveAgent, seconds: float, said: queue.Queue[_Said]) -> None:
+def _ask(context: Context, whose: Whose, seconds: float, answers: queue.Queue[tuple[str, Said]]) -> None:
+    said = Said()
     try:
-        bottle, _ = deciding.running(context, row.slug)
-        deciding.recover(context, row.slug, bottle)
+        bottle, _ = deciding.running(context, whose.slug)
+        with suppress(BlockingIOError):  # somebody decides at this moment: nothing has lost its process
+            deciding.recover(context, whose.slug, bottle, wait=False)
         seen = deciding.look(bottle, seconds)
-        items = [Waiting(row.slug, row.agent_name, row.backend_name, item) for item in seen.queue.proposals]
-        said.put((row.slug, items, ""))
+        said = Said(tuple(Waiting(*whose, item) for item in seen.queue.proposals))
     except (BottleError, OSError) as error:
-        said.put((row.slug, [], f"{row.slug}: {error}"[:_MAX_WARNING]))
+        said = Said((), f"{whose.slug}: {error}"[:_MAX_WARNING])
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one bottle must not hide the others
-        said.put((row.slug, [], f"{row.slug}: {type(error).__name__}"))
+        said = Said((), f"{whose.slug}: {type(error).__name__}")
+    answers.put((whose.slug, said))
 
 
 def find(context: Context, ident: str) -> Waiting:

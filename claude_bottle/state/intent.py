@@ -51,10 +51,10 @@ class Intent:
 
 
 @contextlib.contextmanager
-def deciding(paths: BottlePaths) -> Iterator[Intent]:
-    """Others wait. It is not `store.locked`, which a start and a stop hold for long."""
+def deciding(paths: BottlePaths, *, wait: bool = True) -> Iterator[Intent]:
+    """Others wait, or get BlockingIOError. Not `store.locked`, which a start and a stop hold for long."""
     try:
-        descriptor = take(paths.root / "deciding", fcntl.LOCK_EX)
+        descriptor = take(paths.root / "deciding", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except FileNotFoundError as error:
         raise NotFoundError(f"{paths.root.name} is gone") from error
     try:

@@ -129,12 +129,14 @@ def _changes(agent: Agent) -> Part:
 
 def amount(number: int) -> str:
     """`1234` as `1.2k`: five characters at most up to a thousand milliards."""
+    if number >= 10**12:
+        return ">999G"
     size = float(number)
-    for unit in ("", "k", "M", "G"):
+    for unit in ("", "k", "M"):
         if size < 999.5:
-            return f"{size:.0f}{unit}" if unit == "" or size >= 99.5 else f"{size:.1f}{unit}"
+            return f"{size:.0f}{unit}" if unit == "" or size >= 99.95 else f"{size:.1f}{unit}"
         size /= 1000
-    return ">999G"
+    return f"{min(size, 999):.0f}G"
 
 
 def clock(seconds: float) -> str:

@@ -34,7 +34,9 @@ def agent(slug: str, **more: Any) -> Agent:
     return Agent(slug=slug, **{**known, "status": "idle", "approvals": 0, **more})
 
 
-def asked(slug: str, ident: str, host: str = "example.org", why: str = "to read the docs", at: float = NOON) -> Waiting:
+def asked(
+    slug: str, ident: str, host: str = "example.org", why: str = "to read the docs", at: float = NOON
+) -> Waiting:
     name, _, _ = slug.rpartition("-")
     wanted = Asked(EGRESS, why, Route(host=host))
     return Waiting(slug, name, "docker", Proposal(f"p-{ident}", wanted, at))

@@ -17,6 +17,8 @@ from claude_bottle.text import shown
 
 OLDEST = (3, 2)  # `remain-on-exit failed`; panes with options and variables of their own came with 3.0
 MARK = "@claude_bottle"  # "SLUG PID": whom the pane shows, and the program that we have started in it
+# To say that a program has failed tmux scrolls by a line, which may be the one that says why.
+_AFTER_A_LINE = ("sh", "-c", 'echo; exec env "$@"', "env")
 _FIELDS = ("pid", "version", "window_zoomed_flag", "pane_id", "pane_dead", "pane_pid", "pane_tty", MARK)
 _FORMAT = " ".join(f"#{{{name}}}" for name in _FIELDS)
 _PANE = re.compile(r"%[0-9]{1,9}")
@@ -86,7 +88,7 @@ def fill(
     """
     settings = [f"{name}={value}" for name, value in variables.items() if value is not None]
     unset = [name for name, value in variables.items() if value is None]
-    run = ("env", *_each("-u", unset), *argv)
+    run = (*_AFTER_A_LINE, *_each("-u", unset), *argv)
     return (
         ("set-option", "-p", "-t", pane, "remain-on-exit", "failed"),
         ("respawn-pane", "-k", "-c", "/", *_each("-e", settings), "-t", pane, "--", *run),

@@ -71,24 +71,33 @@ class Dashboard(App[None]):
         self._known = Known()
         self._looking = Looking(source, lambda news: self.post_message(self.Heard(news)), every)
         self._coming: dict[str, Act] = {}
+        self._tables = {
+            PROPOSALS: Table(PROPOSAL_COLUMNS, "", id=PROPOSALS),
+            AGENTS: Table(AGENT_COLUMNS, "", id=AGENTS),
+        }
+        self._lines = {
+            name: Line(id=name) for name in ("header", "proposals-title", "agents-title", "status")
+        }
+        self._lines["footer"] = Line(id="footer", clicked=self._footer_clicked)
+        self._filter_line = FilterLine(self._filtered, self._filter_left, id="filter")
         self._letters = {PROPOSALS: "", AGENTS: ""}
         self._filtering = AGENTS
         self._message: Part | None = None
         self._beside: str | None = None  # the slug in the right pane
         self._pane = AGENTS
+        self._footer: tuple[keys.Key, ...] = ()
 
     def compose(self) -> ComposeResult:
-        yield Line(id="header")
-        yield Line(id="proposals-title")
-        yield Table(PROPOSAL_COLUMNS, "looking…", id=PROPOSALS)
-        yield Line(id="agents-title")
-        yield Table(AGENT_COLUMNS, "looking…", id=AGENTS)
-        yield FilterLine(self._filtered, self._filter_left, id="filter")
-        yield Line(id="status")
-        yield Line(id="footer", clicked=self._footer_clicked)
+        yield self._lines["header"]
+        for pane in (PROPOSALS, AGENTS):
+            yield self._lines[f"{pane}-title"]
+            yield self._tables[pane]
+        yield self._filter_line
+        yield self._lines["status"]
+        yield self._lines["footer"]
 
     def on_mount(self) -> None:
-        self._table(AGENTS).focus()
+        self._tables[AGENTS].focus()
         self._draw()
         self._looking.start()
         self.set_interval(EVERY, self._draw)
@@ -108,24 +117,18 @@ class Dashboard(App[None]):
     def pane(self) -> str:
         """The one that has the focus, or had it last."""
         for name in (PROPOSALS, AGENTS):
-            if self._table(name).has_focus:
+            if self._tables[name].has_focus:
                 self._pane = name
         return self._pane
 
     @property
     def facts(self) -> Facts:
-        key, world = self._table(self.pane).selected, self.world
+        key, world = self._tables[self.pane].selected, self.world
         facts = Facts(self.pane, busy=bool(self._known.doing(key)))
         if self.pane == PROPOSALS:
             return facts._replace(proposal=_first(item for item in world.proposals if key_of(item) == key))
         agent = _first(agent for agent in world.agents if agent.slug == key)
         return facts._replace(agent=agent, launch=self._known.launch(key))
-
-    def _table(self, name: str) -> Table:
-        return self.screen_stack[0].query_one(f"#{name}", Table)
-
-    def _line(self, name: str) -> Line:
-        return self.screen_stack[0].query_one(f"#{name}", Line)
 
     # What is shown
 
@@ -138,11 +141,11 @@ class Dashboard(App[None]):
         self._draw_agents(world)
         asked = rows.proposal_rows(world.proposals, time.time())
         letters = self._letters[PROPOSALS]
-        self._table(PROPOSALS).show(rows.matching(asked, letters), rows.empty(PROPOSALS, world, letters))
+        self._tables[PROPOSALS].show(rows.matching(asked, letters), rows.empty(PROPOSALS, world, letters))
         self._draw_lines(world)
 
     def _draw_agents(self, world: World) -> None:
-        table, letters = self._table(AGENTS), self._letters[AGENTS]
+        table, letters = self._tables[AGENTS], self._letters[AGENTS]
         found = [
             rows.agent_row(agent, beside=agent.slug == self._beside, busy=self._known.doing(agent.slug))
             for agent in world.agents
@@ -154,12 +157,16 @@ class Dashboard(App[None]):
 
     def _draw_lines(self, world: World | None = None) -> None:
         world, facts = world or self.world, self.facts
-        self._line("header").show(rows.header(world))
+        self._lines["header"].show(rows.header(world))
         for pane, count in ((PROPOSALS, len(world.proposals)), (AGENTS, len(world.agents))):
             focused = pane == facts.pane
-            self._line(f"{pane}-title").show(rows.title(pane, count, self._letters[pane], focused=focused))
-        self._line("status").show((self._message or rows.about(facts),))
-        self._line("footer").show(rows.footer(facts))
+            self._lines[f"{pane}-title"].show(rows.title(pane, count, self._letters[pane], focused=focused))
+        self._lines["status"].show((self._message or rows.about(facts),))
+        self._footer = rows.footer(facts, self.size.width - 1)
+        self._lines["footer"].show([Part(rows.label(key)) for key in self._footer])
+
+    def on_resize(self) -> None:
+        self._draw_lines()
 
     def on_table_selected(self) -> None:
         self._message = None
@@ -208,11 +215,11 @@ class Dashboard(App[None]):
         self.exit()
 
     def _begin_other_pane(self) -> None:
-        self._table(AGENTS if self.pane == PROPOSALS else PROPOSALS).focus()
+        self._tables[AGENTS if self.pane == PROPOSALS else PROPOSALS].focus()
 
     def _begin_filter(self) -> None:
         self._filtering = self.pane
-        self.query_one(FilterLine).open(self._letters[self._filtering])
+        self._filter_line.open(self._letters[self._filtering])
 
     def _begin_help(self) -> None:
         from claude_bottle.dashboard.modals.help import Help
@@ -236,9 +243,8 @@ class Dashboard(App[None]):
         yield SystemCommand("theme", "other colours", self.action_change_theme)
 
     def _footer_clicked(self, number: int) -> None:
-        shown = keys.applying(self.facts)
-        if number < len(shown):
-            self.action_do(shown[number].action)
+        if number < len(self._footer):
+            self.action_do(self._footer[number].action)
 
     def on_table_opened(self) -> None:
         self.action_do("view" if self.pane == PROPOSALS else "attach")
@@ -248,7 +254,7 @@ class Dashboard(App[None]):
         self._draw()
 
     def _filter_left(self) -> None:
-        self._table(self._filtering).focus()
+        self._tables[self._filtering].focus()
 
     def _look_beside(self) -> None:
         async def look() -> None:
@@ -283,7 +289,7 @@ class Dashboard(App[None]):
         self._coming[ident] = act
         self._known.launching(Launch(ident, agent, backend))
         self._draw()
-        self._table(AGENTS).select(ident)
+        self._tables[AGENTS].select(ident)
 
     def step(self, ident: str, text: str) -> None:
         self._known.step(ident, text)
@@ -320,7 +326,7 @@ class Dashboard(App[None]):
         self._draw()
 
     def selected_agent(self) -> Agent | None:
-        key = self._table(AGENTS).selected
+        key = self._tables[AGENTS].selected
         return _first(agent for agent in self.world.agents if agent.slug == key)
 
     def shown_beside(self, slug: str | None) -> None:

@@ -16,7 +16,10 @@ PROPOSALS, AGENTS, ANYWHERE = "proposals", "agents", ""
 
 
 class Key(NamedTuple):
-    """`keys` are Textual's names; `mark` is how it stands in the footer, nothing where it does not."""
+    """`keys` are Textual's names; `mark` is how it stands in the footer, nothing where it does not.
+
+    The rarer, the sooner a narrow footer goes without it.
+    """
 
     action: str
     keys: str
@@ -24,6 +27,7 @@ class Key(NamedTuple):
     label: str
     pane: str
     told: str  # a line of help
+    rare: int = 0
 
 
 KEYS = (
@@ -41,13 +45,13 @@ KEYS = (
     ),
     Key("new", "n", "n", "new", ANYWHERE, "start an agent"),
     Key("stop", "x", "x", "stop", AGENTS, "end it; its work comes back, its state is preserved"),
-    Key("diff", "d", "d", "diff", AGENTS, "what it has changed"),
-    Key("log", "l", "l", "log", AGENTS, "what was decided, and what was said"),
-    Key("routes", "e", "e", "routes", AGENTS, "your $EDITOR on what it may reach"),
-    Key("allowlist", "p", "p", "allowlist", AGENTS, "your $EDITOR on the hosts it may reach as a whole"),
-    Key("resume", "R", "R", "resume", ANYWHERE, "start a preserved one again"),
-    Key("other_pane", "tab,shift+tab", "Tab", "other pane", ANYWHERE, "move between proposals and agents"),
-    Key("filter", "slash", "/", "filter", ANYWHERE, "show the rows with these letters; Esc shows all again"),
+    Key("diff", "d", "d", "diff", AGENTS, "what it has changed", 1),
+    Key("log", "l", "l", "log", AGENTS, "what was decided, and what was said", 2),
+    Key("routes", "e", "e", "routes", AGENTS, "your $EDITOR on what it may reach", 3),
+    Key("allowlist", "p", "p", "allowlist", AGENTS, "your $EDITOR on the hosts it may reach as a whole", 4),
+    Key("resume", "R", "R", "resume", ANYWHERE, "start a preserved one again", 6),
+    Key("other_pane", "tab,shift+tab", "Tab", "pane", ANYWHERE, "move between proposals and agents", 5),
+    Key("filter", "slash", "/", "filter", ANYWHERE, "only rows with these letters; Esc shows all again", 7),
     Key("command_palette", "colon", "", "palette", ANYWHERE, "every action by its name"),
     Key("help", "question_mark", "?", "help", ANYWHERE, "all keys"),
     Key("leave", "q", "q", "quit", ANYWHERE, "leave; the agents go on"),

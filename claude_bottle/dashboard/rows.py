@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from claude_bottle.dashboard.keys import PROPOSALS, Facts, applying
+from claude_bottle.dashboard.keys import PROPOSALS, Facts, Key, applying
 from claude_bottle.dashboard.world import Agent, Launch, World, key_of
 from claude_bottle.operations import status
 from claude_bottle.operations.briefing import asks
@@ -30,6 +30,9 @@ _STATUS_TONES = {
     status.EXITED: "muted",
     status.UNKNOWN: "warn",
 }
+
+
+_LEAST = 16  # cells of the column that takes what is left, before others go
 
 
 class Part(NamedTuple):
@@ -176,10 +179,11 @@ def widths(columns: Sequence[Column], rows: Sequence[Row], available: int) -> tu
         min(column.most, max((cell_len(row.cells[at].text) for row in rows), default=0))
         for at, column in enumerate(columns)
     ]
+    rest = next(at for at, column in enumerate(columns) if column.takes_rest)
+    wanted[rest] = min(wanted[rest], _LEAST)
     order = sorted((column.last, at) for at, column in enumerate(columns) if column.last)
     while order and _total(wanted) > available:
         wanted[order.pop()[1]] = 0
-    rest = next(at for at, column in enumerate(columns) if column.takes_rest)
     if wanted[rest] or not columns[rest].last:
         others = _total([width for at, width in enumerate(wanted) if at != rest])
         wanted[rest] = max(0, available - others - (1 if others else 0))
@@ -203,32 +207,32 @@ def _letters(row: Row) -> str:
 
 
 def header(world: World) -> tuple[Part, ...]:
-    """How much there is, and what wants the operator."""
+    """How much there is, and what wants the operator: that first, as a narrow screen cuts the end off."""
     if not world.looked:
-        return (Part("looking…", "muted"),)
-    wanting = len(world.proposals)
+        return (Part("looking…", "muted"), *_warnings(world))
     counts = Counter(status.DEGRADED if agent.down else agent.status for agent in world.agents)
-    parts = [
-        Part(plural(wanting, "proposal"), "warn" if wanting else "muted"),
-        Part(plural(len(world.agents), "agent"), "strong"),
-    ]
-    parts += [
-        Part(f"{counts[word]} {says}", _STATUS_TONES.get(word, ""))
-        for word, says in (
-            (status.WORKING, "working"),
-            (status.WAITING, "waiting for you"),
-            (status.DEGRADED, "degraded"),
-        )
-        if counts[word]
-    ]
     failed = sum(1 for launch in world.launches if launch.failure)
-    if failed:
-        parts.append(Part(f"{failed} not started", "bad"))
-    if world.warnings:
-        parts.append(Part(shown(world.warnings[0], 200), "bad"))
-    if len(world.warnings) > 1:
-        parts.append(Part(f"and {len(world.warnings) - 1} more", "bad"))
-    return tuple(parts)
+    asked = len(world.proposals)
+    return (
+        Part(plural(asked, "proposal"), "warn" if asked else "muted"),
+        Part(plural(len(world.agents), "agent"), "strong"),
+        *_counted(counts[status.WAITING], "waiting for you", "warn"),
+        *_counted(counts[status.DEGRADED], "degraded", "bad"),
+        *_counted(failed, "not started", "bad"),
+        *_warnings(world),
+        *_counted(counts[status.WORKING], "working", "busy"),
+    )
+
+
+def _counted(count: int, says: str, tone: str) -> tuple[Part, ...]:
+    return (Part(f"{count} {says}", tone),) if count else ()
+
+
+def _warnings(world: World) -> tuple[Part, ...]:
+    if not world.warnings:
+        return ()
+    more = len(world.warnings) - 1
+    return (part(f"{world.warnings[0]}{f' (and {more} more)' if more else ''}", "bad"),)
 
 
 def title(pane: str, count: int, letters: str, *, focused: bool) -> tuple[Part, ...]:
@@ -245,8 +249,17 @@ def empty(pane: str, world: World, letters: str) -> str:
     return "nothing waits for your answer" if pane == PROPOSALS else "nothing runs: n starts an agent"
 
 
-def footer(facts: Facts) -> tuple[Part, ...]:
-    return tuple(Part(f"{key.mark} {key.label}") for key in applying(facts))
+def footer(facts: Facts, width: int) -> tuple[Key, ...]:
+    """The keys that apply, as many as there is room for; help and the way out are among them."""
+    found = list(applying(facts))
+    rarest = sorted((key for key in found if key.rare), key=lambda key: -key.rare)
+    while rarest and sum(len(label(key)) + 2 for key in found) > width:
+        found.remove(rarest.pop(0))
+    return tuple(found)
+
+
+def label(key: Key) -> str:
+    return f"{key.mark} {key.label}"
 
 
 def part(text: object, tone: str, limit: int = 200) -> Part:

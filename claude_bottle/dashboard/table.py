@@ -145,6 +145,7 @@ class Table(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self.virtual_size = Size(max(1, self.size.width), len(self._rows))
         self._measure()
+        self._drawn.clear()
         if self._selected is not None:
             self._reveal(self.keys.index(self._selected))
         self.refresh()

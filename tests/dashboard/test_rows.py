@@ -148,7 +148,7 @@ def test_the_header_counts_what_wants_the_operator() -> None:
         looked=True,
     )
     assert [part.text for part in rows.header(world)] == [
-        "1 proposal", "3 agents", "1 working", "1 waiting for you", "1 degraded", "docker: no answer for 4 s", "and 1 more",
+        "1 proposal", "3 agents", "1 waiting for you", "1 degraded", "docker: no answer for 4 s (and 1 more)", "1 working",
     ]  # fmt: skip
     assert [part.text for part in rows.header(World())] == ["looking…"]
 

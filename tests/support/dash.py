@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from claude_bottle.backend.base import Readiness
+from claude_bottle.dashboard.acting import Act, Ask, Confirm, Ended, Event, Failed
 from claude_bottle.dashboard.app import Dashboard
 from claude_bottle.dashboard.looking import Counted
 from claude_bottle.dashboard.source import Brief, Declared, Kept
@@ -102,18 +104,86 @@ class Stage:
         yield f"=== decisions of {slug}"
 
 
+class Script:
+    """In place of the commands of the command line: what each says, by its first words, and what it was told."""
+
+    def __init__(self, **says: Sequence[Event]) -> None:
+        self.says = {name: list(events) for name, events in says.items()}
+        self.run: list[list[str]] = []  # the commands that were begun
+        self.told: list[object] = []  # what the operator answered them
+        self.held: dict[str, threading.Event] = {}  # a command that waits for it before each of its events
+        self.handed: list[list[str]] = []  # commands that got the terminal
+        self.status = 0  # of those
+
+    def act(self, argv: Sequence[str], told: Callable[[Event], None]) -> Act:
+        self.run.append(list(argv))
+        return FakeAct(self, argv[0], told)  # type: ignore[return-value]
+
+
+class FakeAct:
+    """Says its lines from a thread, as the real one does, and waits for the answers to its questions."""
+
+    def __init__(self, script: Script, name: str, told: Callable[[Event], None]) -> None:
+        self._script, self._name, self._told = script, name, told
+        self._answers: queue.Queue[object] = queue.Queue()
+        threading.Thread(target=self._say, daemon=True).start()
+
+    def _say(self) -> None:
+        for event in self._script.says[self._name]:
+            if (held := self._script.held.get(self._name)) is not None:
+                held.wait()
+            self._told(event)
+            if isinstance(event, Confirm | Ask):
+                answer = self._answers.get()
+                self._script.told.append(answer)
+                if answer in (False, None):
+                    self._told(Ended(0 if answer is False else 2))
+                    return
+
+    def confirm(self, yes: bool) -> None:
+        self._answers.put(yes)
+
+    def answer(self, value: str) -> None:
+        self._answers.put(value)
+
+    def give_up(self) -> None:
+        self._answers.put(None)
+
+    def end(self) -> None:
+        self._script.told.append("end")
+        self._told(Failed("ended by signal 15", ""))
+        self._told(Ended(143))
+
+
+class Played(Dashboard):
+    """A dashboard whose commands are a script."""
+
+    def __init__(self, script: Script, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.script = script
+
+    def act(self, argv: Sequence[str], told: Callable[[Event], None]) -> Act:
+        return self.script.act(argv, told)
+
+    def hand_over(self, argv: Sequence[str], *, waits: bool = True) -> int:
+        self.script.handed.append(list(argv))
+        return self.script.status
+
+
 def play(
     stage: Stage,
-    act: Callable[[Dashboard, Pilot[None]], Awaitable[None]],
+    act: Callable[[Played, Pilot[None]], Awaitable[None]],
     size: tuple[int, int] = (80, 24),
-    **more: Any,
+    script: Script | None = None,
+    beside: object = None,
 ) -> None:
     """Runs a dashboard on that stage, once it has looked, and lets `act` do what a test wants."""
 
     async def inner() -> None:
-        app = Dashboard(stage, more.pop("beside", None), Path("/"), every=0.02, **more)  # type: ignore[arg-type]
+        app = Played(script or Script(), stage, beside, Path("/"), every=0.02)
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: app.world.looked or bool(stage.stuck))
+            await pilot.pause(0.05)
             await act(app, pilot)
 
     asyncio.run(inner())

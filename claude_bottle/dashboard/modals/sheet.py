@@ -83,6 +83,7 @@ class Sheet(ModalScreen[Result]):
 
     def on_mount(self) -> None:
         self.watch(self.body, "scroll_y", self._scrolled, init=False)
+        self.call_after_refresh(self._scrolled)
 
     def on_resize(self) -> None:
         if self._size_fitted != self.app.size:

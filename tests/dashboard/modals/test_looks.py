@@ -118,7 +118,6 @@ async def clicked_on_links(seat: Seat) -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_hostile_text_is_only_text(field: str) -> None:
-    """One modal above the other, each with another text."""
     clock = Clock()
 
     async def play(seat: Seat) -> None:
@@ -134,6 +133,7 @@ def test_hostile_text_is_only_text(field: str) -> None:
                 await clicked_on_links(seat)
             assert seat.app.is_running
             assert seat.app.screen is sheet
+            seat.app.pop_screen()
 
     assert played(Help(KEYS), play) == []
 
@@ -165,6 +165,6 @@ def test_without_colour_nothing_is_lost(name: str, monkeypatch: pytest.MonkeyPat
                 for colour in (style.color, style.bgcolor) if style else ():
                     if colour is not None and colour.triplet is not None:
                         assert len(set(colour.triplet)) == 1, segment
-        golden(f"{name}-80x24", seat.text)
+        assert seat.text == (GOLDEN / f"{name}-80x24.txt").read_text(encoding="utf-8")
 
     played(make(clock), play, clock=clock)

@@ -19,7 +19,7 @@ from claude_bottle.dashboard.modals.typed import Typed
 from claude_bottle.dashboard.paint import fitted, joined, plain
 
 _GRAVE, _PINNED = "!!", 3
-_COLUMN = 28  # cells
+_COLUMNS = (30, 26)  # cells
 _HINTS = (Hint("y", "y", "allows it"), Hint("j", "j k", "scroll"), BACK)
 _WRITING = (Hint("enter", "Enter", "takes it"), Hint("escape", "Esc", "back to the choice"))
 
@@ -83,7 +83,8 @@ class Approve(Sheet[Bounds]):
 
     def _choices(self, row: Sequence[Choice]) -> Text:
         cells = [self._choice(choice) for choice in row]
-        return joined([*(fitted(cell, _COLUMN) for cell in cells[:-1]), cells[-1]], "")
+        columns = [fitted(cell, width) for cell, width in zip(cells, _COLUMNS, strict=False)]
+        return joined([*columns, cells[-1]], "")
 
     def _choice(self, choice: Choice) -> Text:
         here = choice == self._chosen.choice

@@ -83,6 +83,7 @@ class Sheet(ModalScreen[Result]):
 
     def on_mount(self) -> None:
         self.watch(self.body, "scroll_y", self._scrolled, init=False)
+        self.call_after_refresh(self._scrolled)
 
     def on_resize(self) -> None:
         if self._size_fitted != self.app.size:
@@ -122,11 +123,11 @@ class Sheet(ModalScreen[Result]):
         self.set_timer(self.GRACE, self._wake)
 
     def _wake(self) -> None:
-        if not self._counts(time.monotonic()):
+        if self._counts(time.monotonic()):
+            self.hints.awake = True
+            self.hints.refresh()
+        elif self.is_active:  # else it waits until it comes back
             self.set_timer(self.GRACE / 4, self._wake)
-            return
-        self.hints.awake = True
-        self.hints.refresh()
 
     def _counts(self, made: float) -> bool:
         """Is what was made at that moment of the machine's clock meant for this modal?"""

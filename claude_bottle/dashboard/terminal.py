@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from textual.app import App
 
 # Of what a program that was killed leaves switched on. First the screen: scrolling region (which moves the
-# cursor, hence saved), origin, insertion, colours, character set, wrapping, cursor. Then what is typed:
-# cursor keys, keypad, the mouse, focus, paste, and the key protocols of kitty and xterm.
-_PLAIN_SCREEN = b"\x1b7\x1b[r\x1b8\x1b[?6l\x1b[4l\x1b[m\x1b(B\x0f\x1b[?7h\x1b[?25h"
+# cursor, hence saved), insertion, colours, character set, wrapping, cursor. Then what is typed: cursor keys,
+# keypad, the mouse, focus, paste, and the key protocols of kitty and xterm.
+_PLAIN_SCREEN = b"\x1b7\x1b[r\x1b8\x1b[4l\x1b[m\x1b(B\x0f\x1b[?7h\x1b[?25h"
 _MODES = (1, 9, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004)
 _PLAIN_INPUT = b"\x1b>" + b"".join(b"\x1b[?%dl" % mode for mode in _MODES) + b"\x1b[=0u\x1b[>4;0m"
 

@@ -15,7 +15,7 @@ from claude_bottle.dashboard.beside import Beside, attach_variables
 from claude_bottle.errors import BottleError
 from claude_bottle.proc import SystemRunner
 from claude_bottle.tmux.client import find_tmux
-from tests.support.e2e import eventually
+from tests.support.e2e import eventually, python_main
 from tests.support.e2e_terminal import Terminal, bare_terminal
 from tests.support.fake_runner import fake_runner, says
 
@@ -135,6 +135,17 @@ class TestInARealTmux:
         beside.show(ONE, ["/no/such/program"], {})
         eventually(lambda: len(desk.panes()) == 2 and beside.shown() is None)
         desk.see(desk.panes()[1], "/no/such/program")
+
+    def test_attach_looks_where_the_operator_does_and_why_it_fails_can_be_read(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        desk.terminal.tmux("set-environment", "-g", "CLAUDE_BOTTLE_HOME", "the/servers/own")
+        operators = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        beside = desk.beside()
+        for slug, more in ((ONE, {}), (TWO, {"CLAUDE_BOTTLE_HOME": str(tmp_path / "bottles")})):
+            beside.show(slug, [*python_main(), "attach", slug], attach_variables({**operators, **more}))
+            eventually(lambda: len(desk.panes()) == 2 and beside.shown() is None)
+            desk.see(desk.panes()[1], f"there is no bottle '{slug}'")
 
     def test_a_dashboard_that_comes_back_finds_the_pane(self, desk: Desk) -> None:
         desk.beside().show(ONE, [*STAYS, ONE], {})

@@ -51,7 +51,7 @@ def test_each_layer_imports_only_what_stands_after_it() -> None:
 
 
 LAYERS = [
-    *("cli", "operations", "scripted", "backend", "backend.bubblewrap", "backend.docker"),
+    *("cli", "operations", "scripted", "backend", "backend.bubblewrap", "backend.docker", "tmux"),
     *("sidecars", "state", "manifest", "proc", "policy", "errors", "text"),
 ]
 

@@ -9,7 +9,7 @@ from claude_bottle.errors import BackendMissingError, UsageError
 
 TYPE_CHECKING = False  # as `typing` has it, which an entry into a bottle has no time to load
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from claude_bottle.backend.base import ActiveAgent, BottleBackend, Look
@@ -69,11 +69,13 @@ def _ready(name: str) -> BottleBackend:
     return backend
 
 
-def enumerate_active_agents(state: Path, timeout: float = 3.0) -> list[ActiveAgent]:
-    """Every running agent of every backend, sorted by start; each backend has `timeout` seconds."""
+def enumerate_active_agents(
+    state: Path, timeout: float = 3.0, names: Collection[str] | None = None
+) -> list[ActiveAgent]:
+    """Every running agent of every backend, or of these, sorted by start; each has `timeout` seconds."""
     from claude_bottle.backend.fleet import enumerate_all
 
-    return enumerate_all(dict.fromkeys(_BACKENDS, _load), state, timeout)
+    return enumerate_all(dict.fromkeys(_BACKENDS if names is None else names, _load), state, timeout)
 
 
 def look_at_agents(

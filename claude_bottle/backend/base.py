@@ -178,6 +178,13 @@ class Look(NamedTuple):
     memory: int | None = None  # bytes, of its programs; None where it cannot be known
 
 
+class Watching(NamedTuple):
+    """Both looks of a backend for a screen, `look` right after `active`; for one thread at a time."""
+
+    active: Callable[[], list[ActiveAgent]]
+    look: Callable[[Sequence[str]], Iterator[tuple[str, Look]]]  # `memory` may be left out
+
+
 class Remain(NamedTuple):
     """Something on the host that a bottle has left, and that nothing will use again."""
 
@@ -337,6 +344,10 @@ class BottleBackend(ABC):
 
         Raises BottleError where none of them can be looked at.
         """
+
+    def watch(self, state: Path) -> Watching:
+        """As `active` and `look`, but what has not changed since the last time may be known already."""
+        return Watching(lambda: self.active(state), lambda slugs: self.look(slugs, state))
 
     def remains(self, state: Path) -> list[Remain]:
         """What bottles below `state` have left outside of it. Raises BottleError where it cannot be known."""

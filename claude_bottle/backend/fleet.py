@@ -30,7 +30,7 @@ def enumerate_all(loaders: Mapping[str, Loader], state: Path, timeout: float) ->
         try:
             name, found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            rows += [_warning(name, f"no answer within {timeout:g} s") for name in sorted(waiting)]
+            rows += [warning_row(name, f"no answer within {timeout:g} s") for name in sorted(waiting)]
             break
         waiting.discard(name)
         rows += found
@@ -41,13 +41,13 @@ def _ask(name: str, loader: Loader, state: Path, answers: queue.Queue[tuple[str,
     try:
         found = loader(name).active(state)
     except BottleError as error:
-        found = [_warning(name, error.message)]
+        found = [warning_row(name, error.message)]
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one backend must not hide the others
-        found = [_warning(name, f"{type(error).__name__}: {error}")]
+        found = [warning_row(name, f"{type(error).__name__}: {error}")]
     answers.put((name, found))
 
 
-def _warning(name: str, reason: str) -> ActiveAgent:
+def warning_row(name: str, reason: str) -> ActiveAgent:
     return ActiveAgent(name, "-", "-", 0.0, (), warning=reason)
 
 

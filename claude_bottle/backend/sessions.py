@@ -10,11 +10,13 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterable
+import time
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from itertools import islice
 
 from claude_bottle.backend.base import SessionFile
+from claude_bottle.state.traces import Trace, trace
 
 FOLDER = (".claude", "sessions")  # below the home of the bottle's user
 ARCHIVE_BYTES = 1 << 20
@@ -38,6 +40,38 @@ def read_sessions(root: str, *parts: str) -> tuple[SessionFile, ...]:
         return ()
     finally:
         os.close(folder)
+
+
+class Known:
+    """The same, again and again: what has not changed is not read again.
+
+    Whether it has is asked by names, which may lead through links that were put there meanwhile. They lead to
+    no content: what could be seen of it is only that nothing has changed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[dict[str, Trace | None], tuple[SessionFile, ...]]] = {}
+
+    def read(self, root: str, *parts: str) -> tuple[SessionFile, ...]:
+        kept = self._kept.get(root)
+        if kept is not None and all(trace(path) == before for path, before in kept[0].items()):
+            return kept[1]
+        moment = time.time_ns()
+        found = read_sessions(root, *parts)
+        folder = "/".join((root, *parts))
+        seen = {path: trace(path) for path in (folder, *(f"{folder}/{file.name}" for file in found))}
+        self._kept.pop(root, None)
+        if all(item is not None and item.is_older_than(moment) for item in seen.values()):
+            self._kept[root] = seen, found
+        return found
+
+    def forget(self, but: Container[str]) -> None:
+        self._kept = {root: kept for root, kept in self._kept.items() if root in but}
+
+
+def numbers_of(files: Iterable[SessionFile]) -> set[int]:
+    """Of the processes that wrote them, if they say so truly."""
+    return {int(file.name.partition(".")[0]) for file in files}
 
 
 def _open_folder(root: str, parts: Iterable[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 _T = TypeVar("_T")
@@ -23,35 +23,39 @@ class Trace(NamedTuple):
     written: int
     changed: int
 
+    def is_older_than(self, moment: int) -> bool:
+        """Whether what is read at that time, in nanoseconds, is told by this from all that comes later."""
+        return moment - self.changed > _GRAIN
 
-def trace(path: str, folder: int | None = None) -> Trace | None:
-    """None where there is none; a link is itself. `folder` is a descriptor that `path` is relative to."""
+
+def trace(path: str) -> Trace | None:
+    """None where there is none; a link is itself."""
     try:
-        found = os.stat(path, dir_fd=folder, follow_symlinks=False)
+        found = os.lstat(path)
     except OSError:
         return None
     return Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class Kept(Generic[_T]):
-    """What a function makes of files, by their paths."""
+    """What a function makes of files, by their paths; what nobody asked for in a whole turn is forgotten."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Trace, _T]] = {}
+        self._now: dict[str, tuple[Trace, _T]] = {}
+        self._before: dict[str, tuple[Trace, _T]] = {}
+
+    def turn(self) -> None:
+        self._before, self._now = self._now, {}
 
     def get(self, path: str, read: Callable[[], _T]) -> _T:
         """What `read` makes of this file now; it is not called where that is known."""
         seen = trace(path)
-        kept = self._kept.get(path)
-        if kept is not None and kept[0] == seen:
-            return kept[1]
-        self._kept.pop(path, None)
-        made = read()
-        if seen is not None and time.time_ns() - seen.changed > _GRAIN:
-            self._kept[path] = seen, made
-        return made
-
-    def keep_only(self, paths: Container[str]) -> None:
-        """Forgets all others."""
-        for path in [path for path in self._kept if path not in paths]:
-            del self._kept[path]
+        kept = self._now.get(path) or self._before.get(path)
+        if kept is None or kept[0] != seen:
+            made = read()
+            if seen is None or not seen.is_older_than(time.time_ns()):
+                self._now.pop(path, None)
+                return made
+            kept = seen, made
+        self._now[path] = kept
+        return kept[1]

@@ -22,6 +22,7 @@ from claude_bottle.backend.base import (
     Remain,
     Secrets,
     Warm,
+    Watching,
 )
 from claude_bottle.proc import Runner, SystemRunner
 from claude_bottle.state.metadata import Metadata
@@ -118,6 +119,12 @@ class BubblewrapBackend(BottleBackend):
         from claude_bottle.backend.bubblewrap.look import look
 
         return look(Home(state.parent), slugs)
+
+    def watch(self, state: Path) -> Watching:
+        from claude_bottle.backend.bubblewrap.watch import Watch
+
+        watch = Watch(state)
+        return Watching(watch.active, watch.look)
 
     def remains(self, state: Path) -> list[Remain]:
         from claude_bottle.backend.bubblewrap.cgroups import remains

@@ -26,17 +26,23 @@ def look(home: Home, slugs: Sequence[str]) -> Iterator[tuple[str, Look]]:
                 yield slug, Look(ready=False)
             continue
         with suppress(OSError):  # it has ended
-            namespace = os.readlink(f"/proc/{facts.init}/ns/pid")
-            if entry.start_time(facts.init) == facts.born:
-                inside[slug] = facts, namespace
-    found = programs_by(_namespace_of, {namespace for _, namespace in inside.values()})
+            inside[slug] = facts, namespace_of_first(facts)
+    found = programs_by(namespace_of, {namespace for _, namespace in inside.values()})
     for slug, (facts, namespace) in inside.items():
         programs = tuple(found.get(namespace, ()))
         sessions = read_sessions(str(home.bottle(slug).home), *FOLDER)
         yield slug, Look(True, sessions, programs, _memory(facts, programs))
 
 
-def _namespace_of(folder: str) -> str:
+def namespace_of_first(facts: entry.Facts) -> str:
+    """Raises OSError where the bottle's first process has ended."""
+    namespace = os.readlink(f"/proc/{facts.init}/ns/pid")
+    if entry.start_time(facts.init) != facts.born:
+        raise ProcessLookupError(facts.init)
+    return namespace
+
+
+def namespace_of(folder: str) -> str:
     return os.readlink(f"{folder}/ns/pid")
 
 

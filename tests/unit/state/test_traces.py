@@ -63,13 +63,15 @@ def test_what_is_not_there_or_was_just_written_is_looked_at_each_time(tmp_path: 
     assert eventually(read.is_kept)
 
 
-def test_what_is_gone_is_forgotten(tmp_path: Path) -> None:
+def test_what_nobody_asks_for_in_a_whole_turn_is_forgotten(tmp_path: Path) -> None:
     read = Reading(tmp_path / "a")
     read.path.write_text("one")
     assert eventually(read.is_kept)
-    read.kept.keep_only({str(read.path)})
-    assert read.is_kept()
-    read.kept.keep_only(set())
+    for _ in range(3):
+        read.kept.turn()
+        assert read.is_kept()
+    read.kept.turn()
+    read.kept.turn()
     assert not read.is_kept()
 
 

@@ -1,6 +1,7 @@
 """One command of the command line for a program instead of a person: what it tells are JSON lines.
 
 What is asked, refused and done is the command's own, so a program may do what the operator may, and no more.
+A command that never ends by itself, as `list --watch`, outlives who started it: it is none for this.
 
 Invariant: only a whole line that answers the question just asked is a yes, or a value. What a command was
 told to do it does to the end, whether or not anybody still reads; what it waits to be told it never assumes.

@@ -15,6 +15,7 @@ from claude_bottle.dashboard.terminal import hand_over
 from claude_bottle.errors import BottleError
 from tests.support.e2e import ROOT, eventually
 from tests.support.e2e_terminal import Terminal, bare_terminal
+from tests.support.terminals import terminal
 
 APP = ROOT / "tests" / "support" / "handing_app.py"
 MODES = "#{alternate_on} #{mouse_any_flag} #{cursor_flag} #{scroll_region_upper}"
@@ -139,7 +140,9 @@ class TestInARealTerminal:
         self, shell: Terminal, program: Callable[[str], str]
     ) -> None:
         left = r"\033[?1049h\033[?1003h\033[?1006h\033[?2004h\033[?1h\033=\033[3;5r\033[?6h\033[?25l\033[31m\033(0"
-        shell.enter(program(f"printf '{left}broken'; stty raw -echo; kill -KILL $$"))
+        settings = shell.say("stty -g").strip()
+        second = "[ -e again ] && echo settings=$(stty -g) && read line && exit 0; touch again"
+        shell.enter(program(f"{second}; printf '{left}broken'; stty raw -echo; kill -KILL $$"))
         see_app(shell, "ready")
         shell.press("h")
         shell.see("status 137: Enter goes back")
@@ -148,6 +151,10 @@ class TestInARealTerminal:
         see_app(shell, "back with 137")
         shell.press("Up")
         see_app(shell, "key up")
+        shell.press("h")
+        shell.see(f"settings={settings}")
+        shell.press("Enter")
+        see_app(shell, "back with 0")
         shell.press("q")
         eventually(lambda: modes(shell) == PLAIN)
         assert shell.say("echo plain").strip() == "plain"
@@ -216,6 +223,24 @@ class TestInARealTerminal:
         see_app(shell, "failed: /no/such/program cannot be started: No such file or directory")
         shell.press("j")
         see_app(shell, "key j")
+
+
+def test_ctrl_z_stops_nothing_where_nobody_could_bring_it_back(
+    program: Callable[[str], str], tmp_path: Path
+) -> None:
+    argv = shlex.split(program("echo here; read line; echo read=$line; read line"))
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "TERM": "xterm-256color"}
+    with terminal(["env", "-C", str(tmp_path), *argv], home) as alone:  # as of a terminal window of its own
+        alone.resize(30, 100)
+        alone.wait_for(b"row 5")
+        alone.type(b"h")
+        alone.wait_for(b"here")
+        alone.type(b"\x1ahello\n")
+        alone.wait_for(b"read=hello")
+        alone.type(b"\n")
+        alone.wait_for(b"back with")
+        alone.type(b"q")
+        assert alone.finish() == 0
 
 
 def test_an_app_without_a_terminal_cannot_hand_one_over() -> None:

@@ -48,7 +48,7 @@ class Dashboard(App[None]):
     #agents { height: 2fr; min-height: 3; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(key.keys, f"do('{key.action}')", show=False) for key in keys.KEYS),
+        *(Binding(name, f"press('{name}')", show=False) for name in keys.NAMES),
         Binding("escape", "calm", show=False),
     ]
     COMMAND_PALETTE_BINDING = "colon"
@@ -176,6 +176,9 @@ class Dashboard(App[None]):
         self._draw_lines()
 
     # What is done
+
+    def action_press(self, name: str) -> None:
+        self.action_do(keys.action_of(name, self.pane))
 
     def action_do(self, action: str) -> None:
         """An action by its name: refused with the reason, or begun."""

@@ -57,6 +57,7 @@ KEYS = (
     Key("leave", "q", "q", "quit", ANYWHERE, "leave; the agents go on"),
 )
 BY_ACTION = {key.action: key for key in KEYS}
+NAMES = tuple(dict.fromkeys(name for key in KEYS for name in key.keys.split(",")))
 # The sidecars that do what an action edits: one of them must be up.
 _NEEDS = {"routes": ("egress",), "allowlist": ("pipelock", "firewall")}
 
@@ -70,6 +71,12 @@ class Facts(NamedTuple):
     proposal: Waiting | None = None
     busy: bool = False  # something is done to what is selected already
     filtered: bool = False
+
+
+def action_of(name: str, pane: str) -> str:
+    """What this key means where that pane has the focus; else what it means in the other one."""
+    found = [key for key in KEYS if name in key.keys.split(",")]
+    return next((key for key in found if key.pane in (pane, ANYWHERE)), found[0]).action
 
 
 def applying(facts: Facts) -> tuple[Key, ...]:

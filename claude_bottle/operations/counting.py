@@ -96,8 +96,9 @@ class Counting:
         finally:
             ended = self._clock()
             pause = max(_CATCHING_UP if counter.more else PAUSE, (ended - began) * _SHARE)
+            first = slug not in self._visits  # it may have come before the workspace was whole
             self._numbers[slug] = numbers
-            self._visits[slug] = Visit(status, ended, ended + pause, counter.more)
+            self._visits[slug] = Visit(status, ended, ended + pause, counter.more or first)
 
 
 def _entered(context: Context, slug: str, counter: Counter) -> Numbers:

@@ -59,3 +59,12 @@ def test_every_action_is_in_the_help() -> None:
     told = [text for _, section in keys.sections() for _, text in section]
     for key in keys.KEYS:
         assert key.told in told
+
+
+def test_enter_means_what_the_pane_with_the_focus_makes_of_it() -> None:
+    assert keys.action_of("enter", PROPOSALS) == "view"
+    assert keys.action_of("enter", AGENTS) == "attach"
+    assert keys.action_of("a", AGENTS) == "approve"  # to be refused with the reason
+    assert {keys.action_of(name, pane) for name in keys.NAMES for pane in (PROPOSALS, AGENTS)} == set(
+        keys.BY_ACTION
+    )

@@ -17,6 +17,8 @@ from textual.pilot import Pilot
 
 from claude_bottle.dashboard.modals.filtering import Item
 from claude_bottle.dashboard.modals.sheet import Sheet
+from claude_bottle.dashboard.modals.viewer import Viewer
+from claude_bottle.dashboard.paint import plain
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL, LARGE = (80, 24), (120, 40)
@@ -208,3 +210,9 @@ KEYS = (
     ("Everywhere", (("Tab", "to the other pane"), ("?", "these keys"), ("q", "leaves; agents go on"))),
     ("Proposals", (("Enter", "views"), ("a", "approves, with bounds"), ("r", "rejects, with a reason"))),
 )
+
+
+def filled(count: int = 300) -> Viewer:
+    viewer = Viewer("reviewer-x1y2z: decisions")
+    viewer.show(plain(f"line {at} of the log") for at in range(count))
+    return viewer

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from claude_bottle.backend import enumerate_active_agents, load_backend, look_at_agents
 from claude_bottle.backend.base import ActiveAgent, Look
+from claude_bottle.errors import BottleError
 from claude_bottle.operations.agents import ACTIVE, NOBODY, Listing, Row, Value, warning_of
 from claude_bottle.operations.status import Status, judge
 from claude_bottle.sidecars.queue_file import read_queue
@@ -26,7 +27,8 @@ def observed(home: Home, seconds: float = SECONDS) -> Listing:
     agents = enumerate_active_agents(home.state, seconds)
     looks, faults = look_at_agents(_by_backend(agents), home.state, seconds)
     warnings = [text for agent in agents if (text := warning_of(agent))]
-    return [_row(home, agent, looks.get(agent.slug)) for agent in agents], warnings + faults
+    rows = [_row(home, agent, looks.get(agent.slug), faults) for agent in agents]
+    return rows, warnings + faults
 
 
 def _by_backend(agents: Iterable[ActiveAgent]) -> dict[str, list[str]]:
@@ -37,7 +39,7 @@ def _by_backend(agents: Iterable[ActiveAgent]) -> dict[str, list[str]]:
     return found
 
 
-def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
+def _row(home: Home, agent: ActiveAgent, look: Look | None, faults: list[str]) -> Row:
     status = Status("unknown")
     if agent.slug != NOBODY:
         expected = dict.fromkeys((*load_backend(agent.backend_name).services, *agent.down))
@@ -54,19 +56,24 @@ def _row(home: Home, agent: ActiveAgent, look: Look | None) -> Row:
         ("since", status.since),
         ("down", status.down),
         ("memory", status.memory),
-        ("approvals", _approvals(home, agent)),
+        ("approvals", _approvals(home, agent, faults)),
     )
     return Row(values, ACTIVE)
 
 
-def _approvals(home: Home, agent: ActiveAgent) -> int | None:
-    """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand."""
+def _approvals(home: Home, agent: ActiveAgent, faults: list[str]) -> int | None:
+    """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand, and
+    where it cannot be read, which is a fault."""
     if agent.slug == NOBODY:
         return None
     paths = home.bottle(agent.slug)
     if not load_backend(agent.backend_name).logs_at_hand(paths):
         return None
-    return len(read_queue(str(paths.proposals)).pending)
+    try:
+        return len(read_queue(str(paths.proposals)).pending)
+    except BottleError as error:
+        faults.append(f"{agent.slug}: {error.message}")
+        return None
 
 
 def _recorded(home: Home, slug: str) -> tuple[tuple[str, Value], ...]:

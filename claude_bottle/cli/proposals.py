@@ -96,7 +96,8 @@ def _terms(options: argparse.Namespace) -> Terms:
 def _list(options: argparse.Namespace, screen: Screen) -> int:
     import time
 
-    from claude_bottle.operations.briefing import asks, item_json
+    from claude_bottle.operations.asked import asks
+    from claude_bottle.operations.briefing import item_json
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.proposals import listing
     from claude_bottle.policy.durations import spoken
@@ -113,7 +114,7 @@ def _list(options: argparse.Namespace, screen: Screen) -> int:
     for item in found.items:
         state = (item.proposal.state,) if options.all else ()
         age = spoken(now - item.proposal.at)
-        what = asks(item)[:100]
+        what = asks(item.proposal.asked)[:100]
         screen.put_row(
             (item.proposal.id, age, *state, item.slug, what, item.proposal.asked.justification[:100])
         )

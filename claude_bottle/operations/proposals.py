@@ -18,7 +18,7 @@ from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
 from claude_bottle.manifest.problems import ManifestError
 from claude_bottle.manifest.rules_text import check_route, plain
-from claude_bottle.operations import deciding
+from claude_bottle.operations import deciding, noting
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Change, Done, Seen, Step
 from claude_bottle.policy import edits
@@ -80,16 +80,27 @@ class Given(NamedTuple):
 def listing(context: Context, *, answered: bool = False, seconds: float = _SECONDS) -> Listing:
     """Of all running bottles, each asked at the same time and with a time limit; one that fails is a warning.
 
-    A decision that lost its process gets its outcome on the way.
+    A decision that lost its process gets its outcome on the way, and what nobody has seen yet is noted in the
+    audit log.
     """
     if not list_slugs(context.home):
         return Listing((), ())
     agents = enumerate_active_agents(context.home.state, seconds)
     slow = [f"{row.backend_name}: {row.warning}" for row in agents if not is_slug(row.slug)]
     found, warnings = _ask_all(context, [row for row in agents if is_slug(row.slug)], seconds)
+    warnings += _unnoted(context, found)
     items = [item for item in found if answered or item.proposal.answer is None]
     ordered = sorted(items, key=lambda item: (item.proposal.at, item.slug, item.proposal.id))
     return Listing(tuple(ordered), (*slow, *warnings))
+
+
+def _unnoted(context: Context, found: list[Waiting]) -> list[str]:
+    """Of which bottles something could not be noted, and why."""
+    asked: dict[tuple[str, str], list[Proposal]] = {}
+    for item in found:
+        asked.setdefault((item.slug, item.agent), []).append(item.proposal)
+    faults = (noting.unnoted(context.home, *whose, items) for whose, items in asked.items())
+    return [fault for fault in faults if fault]
 
 
 _Said = tuple[str, list[Waiting], str]
@@ -164,14 +175,24 @@ def approve(
 
     Raises BottleError: answered already, not to be had, or not carried out.
     """
-    plan = granting(waiting.proposal.id, terms, given)
-    return deciding.carry_out(context, waiting.slug, deciding.DECISION, plan, finish=finish, step=step)
+    return _decide(context, waiting, granting(waiting.proposal.id, terms, given), step, finish)
 
 
 def reject(context: Context, waiting: Waiting, reason: str, *, step: Step = lambda _: None) -> Done:
     """Says no, and why. Raises BottleError."""
-    plan = rejecting(waiting.proposal.id, reason)
-    return deciding.carry_out(context, waiting.slug, deciding.DECISION, plan, step=step)
+    return _decide(context, waiting, rejecting(waiting.proposal.id, reason), step)
+
+
+def _decide(
+    context: Context,
+    waiting: Waiting,
+    plan: deciding.Plan,
+    step: Step,
+    finish: deciding.Finish | None = None,
+) -> Done:
+    """What was asked is in the audit log before what is answered; where it cannot be, nothing is."""
+    noting.note(context.home, waiting.slug, waiting.agent, [waiting.proposal])
+    return deciding.carry_out(context, waiting.slug, deciding.DECISION, plan, finish=finish, step=step)
 
 
 def granting(ident: str, terms: Terms, given: Given | None = None) -> deciding.Plan:

@@ -64,6 +64,6 @@ def test_an_agent_is_denied_asks_gets_it_for_once_and_is_denied_again(cli: Cli, 
     assert f"deny  {HOST}:443" in page  # what it tried
     assert "1 use left" in said
     kinds = [row[1] for row in cli("audit", "show", "--agent", cli.agent).ok().rows]
-    assert kinds == ["start", "decision", "outcome", "stop", "denials"]
+    assert kinds == ["start", "proposal", "decision", "outcome", "stop", "denials"]
     cli("audit", "verify").ok()
     cli.assert_nothing_is_left()

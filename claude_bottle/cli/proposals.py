@@ -71,9 +71,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
 
 def _refuse_options(options: argparse.Namespace) -> None:
-    for name, actions in _TAKES.items():
-        if getattr(options, name) and options.action not in actions:
-            raise UsageError(f"{options.action} takes no {_flag(name)}")
+    from claude_bottle.cli.policy import refuse_options
+
+    refuse_options(options, _TAKES)
     if options.action == "list" and options.id is not None:
         raise UsageError("list takes no ID", f"claude-bottle proposals show {options.id}")
     given = [name for name in _BOUNDS if getattr(options, name)]
@@ -229,31 +229,18 @@ def _extend(
 
 def _modified(context: Context, waiting: Waiting, options: argparse.Namespace, screen: Screen) -> Given:
     """What the operator has made of it in an editor, seen and agreed to."""
-    import sys
-
-    from claude_bottle.cli.editor import draft
+    from claude_bottle.cli.editor import draft, edit_until
     from claude_bottle.errors import BottleError
     from claude_bottle.operations.briefing import as_lines, brief
     from claude_bottle.operations.modifying import read, text_of
     from claude_bottle.operations.proposals import asked_for, pending
     from claude_bottle.policy.proposals import Queue
 
-    if not (options.yes or sys.stdin.isatty()):
-        raise UsageError("there is no terminal to ask on", "add --yes to go ahead without being asked")
+    screen.expect_answer(options.yes)
     item = waiting.proposal
     pending(Queue((item,)), item.id)
     with draft(item.id, text_of(waiting)) as made:
-        while True:
-            changed = made.edit(context.environment)
-            try:
-                given = read(changed, made.path, item)
-                break
-            except BottleError as error:
-                if not sys.stdin.isatty():
-                    raise
-                screen.error(error)
-                if not screen.confirm("edit it again?", yes=False):
-                    raise BottleError("nothing was changed") from error
+        given = edit_until(made, context.environment, lambda text: read(text, made.path, item), screen)
         if given == asked_for(item):
             raise UsageError("nothing was modified", f"claude-bottle proposals approve {item.id}")
         found = brief(context, waiting, given)

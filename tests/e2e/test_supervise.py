@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ from claude_bottle.operations.claude import arguments
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, bash, eventually, scripted
 from tests.support.e2e_terminal import await_written
+from tests.support.operators import Operator, beside
 
 pytestmark = pytest.mark.needs("envoy", "claude")
 
@@ -29,58 +27,6 @@ PORT = "python3 -c \"import socket; s = socket.socket(); print(s.connect_ex(('12
 
 def tool(name: str, **arguments: object) -> dict[str, Any]:
     return {"tools": [{"name": TOOL.format(name), "input": arguments}]}
-
-
-class Operator:
-    """Sees what is asked and answers it, by commands of their own."""
-
-    def __init__(self, cli: Cli) -> None:
-        self._cli = cli
-
-    def asked(self) -> list[dict[str, Any]]:
-        found = self._cli("proposals", "--all", "--json").ok().json["proposals"]
-        assert isinstance(found, list)
-        return found
-
-    def pending(self, times: int = 1) -> str:
-        """The one that waits, once it was asked so often."""
-        found: list[str] = []
-
-        def waits() -> bool:
-            found[:] = [
-                item["id"] for item in self.asked() if item["answer"] is None and item["times"] >= times
-            ]
-            return bool(found)
-
-        eventually(waits)
-        (ident,) = found
-        return ident
-
-    def approve(self, *bounds: str, times: int = 1) -> None:
-        self._cli("proposals", "approve", self.pending(times), *bounds).ok()
-
-    def reject(self, reason: str, times: int = 1) -> None:
-        self._cli("proposals", "reject", self.pending(times), "--reason", reason).ok()
-
-
-@contextmanager
-def beside(work: Any) -> Iterator[list[Any]]:
-    """What the operator does while the agent waits; its result, or its error, is the test's."""
-    done: list[Any] = []
-
-    def running() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again in the test
-            done.append(error)
-
-    thread = threading.Thread(target=running, daemon=True)
-    thread.start()
-    yield done
-    thread.join(60)
-    assert done
-    if isinstance(done[0], BaseException):
-        raise done[0]
 
 
 def offered(model: ScriptedModel) -> list[set[str]]:

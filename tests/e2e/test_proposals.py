@@ -64,8 +64,8 @@ def test_an_agent_is_denied_asks_gets_it_for_once_and_is_denied_again(cli: Cli, 
 
 # One connection: a request by the grant, and beside it one by the manifest that never ends.
 SIDE_BY_SIDE = f"""
-import socket, ssl
-raw = socket.create_connection(("127.0.0.1", 9099), 100)
+import socket, ssl, sys
+raw = socket.create_connection(("127.0.0.1", 9099), int(sys.argv[1]))
 raw.sendall(b"CONNECT {HOST}:443 HTTP/1.1\\r\\n\\r\\n")
 head = raw.recv(1)
 while head and not head.endswith(b"\\r\\n\\r\\n"):
@@ -92,11 +92,11 @@ HOLD = f"""
 cat > /tmp/two.py <<'END'
 {SIDE_BY_SIDE}
 END
-curl -sN -m 100 https://{HOST}/front/slow > /tmp/front &
+curl -sN -m $limit https://{HOST}/front/slow > /tmp/front &
 front=$!
-python3 /tmp/two.py > /tmp/two 2>&1 &
+python3 /tmp/two.py $limit > /tmp/two 2>&1 &
 two=$!
-curl -sN -m 100 https://{HOST}/manual/slow > /tmp/grant
+curl -sN -m $limit https://{HOST}/manual/slow > /tmp/grant
 [ $? != 28 ] && echo "one: $(cat /tmp/grant), closed"
 wait $two
 echo two: $(cat /tmp/two)
@@ -108,17 +108,19 @@ CARRIED = ["/front/slow", "/front/slow", "/manual", "/manual/slow"]
 
 
 def test_a_grant_ends_by_the_clock_with_every_connection_that_it_carried(cli: Cli) -> None:
-    # What does not get as far in so little time tries once more, with enough for any machine.
-    assert ends_by_the_clock(cli, "5s") or ends_by_the_clock(cli, "60s")
+    # On a machine that does not get as far in so little time once more, with more of it.
+    assert ends_by_the_clock(cli, 5) or ends_by_the_clock(cli, 40)
 
 
-def ends_by_the_clock(cli: Cli, time: str) -> bool:
+def ends_by_the_clock(cli: Cli, seconds: int) -> bool:
+    """False where the grant was over before all was under way that it is to end."""
+    hold = f"limit={seconds + 20}\n{HOLD}"
     with (
         Upstream() as server,
         scripted(
             bash(f"curl -s -m 20 https://{HOST}/manual"),
             {"expect": [{"contains": ["path-not-allowed", "egress-block"]}], **asking("/manual")},
-            {"expect": [{"contains": ["Approved", HOST, "until"]}], **bash(HOLD)},
+            {"expect": [{"contains": ["Approved", HOST, "until"]}], **bash(hold)},
             {
                 "expect": [
                     {
@@ -140,7 +142,7 @@ def ends_by_the_clock(cli: Cli, time: str) -> bool:
         def operate() -> None:
             ident = Operator(cli).pending()
             assert f"requests go to {server.url}" in cli("proposals", "show", ident).ok().text
-            cli("proposals", "approve", ident, "--for", time).ok()
+            cli("proposals", "approve", ident, "--for", f"{seconds}s").ok()
 
         with beside(operate):
             done = cli("run", cli.agent, "-p", "Read the manual.", "--yes", "--wait-for-operator")

@@ -59,12 +59,13 @@ def brief(context: Context, waiting: Waiting, given: Given | None = None) -> Bri
     current = seen.queue.find(waiting.proposal.id)
     waiting = waiting if current is None else waiting._replace(proposal=current)
     wanted = given or proposals.asked_for(waiting.proposal)
-    route, added = wanted.route, Additions(wanted.packages, wanted.dockerfile)
+    route = wanted.route and proposals.by_its_way(seen, wanted.route)
+    added = Additions(wanted.packages, wanted.dockerfile)
     unnoted = noting.unnoted(context.home, waiting.slug, waiting.agent, [waiting.proposal])
     problems = [unnoted] if unnoted else []
     events = _events(context, waiting.slug, problems)
     tried, met = _history(events, route)
-    new, refusal = _new(seen, route, waiting, own=given is not None)
+    new, refusal = _new(seen, wanted.route, waiting, own=given is not None)
     if waiting.proposal.asked.kind == CAPABILITY:
         refusal = rebuild.fault(metadata, added)
     return Briefing(
@@ -87,7 +88,7 @@ def _new(
     if waiting.proposal.asked.kind == CAPABILITY:
         return (), ""
     try:
-        checked = proposals.allowable(route, own=own)
+        checked = proposals.by_its_way(seen, proposals.allowable(route, own=own))
         after = proposals.with_route(seen, checked, Terms().bounds(seen.now), "", waiting.proposal.id)
     except BottleError as error:
         return (), error.message

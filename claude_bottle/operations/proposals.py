@@ -2,7 +2,8 @@
 
 Invariant: an answer goes the way of every change of a bottle (`deciding`), so it is audited before it takes
 effect, and the first one stands. What was asked for is an agent's: it is checked here as if nobody had done
-so before, and never gets a credential, an upstream or a wildcard but from the operator.
+so before, and never gets a credential, an upstream or a wildcard but from the operator: the upstream of a
+host is the one that the operator's rules for it have.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def granting(ident: str, terms: Terms, given: Given | None = None) -> deciding.P
         if item.asked.kind == CAPABILITY:
             said = Answer(state, word, seen.now, packages=wanted.packages, dockerfile=wanted.dockerfile)
             return Change(None, _told(item, said), ((ident, said),))
-        route = allowable(wanted.route, own=given is not None)
+        route = by_its_way(seen, allowable(wanted.route, own=given is not None))
         said = Answer(state, word, seen.now, route=route, bounds=bounds)
         after = with_route(seen, route, bounds, word, f"proposal {ident}")
         return Change(None if after is seen.live else after, _told(item, said), ((ident, said),))
@@ -254,6 +255,11 @@ def allowable(route: Route | None, *, own: bool) -> Route:
         return check_route(plain(route))
     except ManifestError as error:
         raise UsageError(f"this cannot be allowed: {error.message}", "reject it, or modify it") from error
+
+
+def by_its_way(seen: Seen, route: Route) -> Route:
+    """Where a request goes to is its host's, never its rule's: another way would be refused."""
+    return edits.led((item.route for item in seen.live.routes), route)
 
 
 def with_route(seen: Seen, route: Route, bounds: Bounds, word: str, origin: str) -> LivePolicy:

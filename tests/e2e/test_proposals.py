@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e import Cli, bash, scripted
+from tests.support.e2e_asking import tool, waiting
 from tests.support.listeners import Upstream
 
 pytestmark = [
@@ -19,7 +19,7 @@ pytestmark = [
 HOST = "asked.example.org"
 GET = f"curl -s -m 20 -o /dev/null -w 'got %{{http_code}}.' https://{HOST}/manual; true"
 ASK = {"host": HOST, "methods": ["GET"], "paths": ["/manual"], "justification": "The manual is there."}
-ASKS: dict[str, Any] = {"tools": [{"name": "mcp__claude-bottle__egress-block", "input": ASK}]}
+ASKS = tool("egress-block", **ASK)
 
 
 def test_an_agent_is_denied_asks_gets_it_for_once_and_is_denied_again(cli: Cli, tmp_path: Path) -> None:
@@ -41,16 +41,10 @@ def test_an_agent_is_denied_asks_gets_it_for_once_and_is_denied_again(cli: Cli, 
         talks: list[str] = []
 
         def operate() -> None:
-            names: list[str] = []
-
-            def waits() -> bool:
-                names[:] = [row[0] for row in cli("proposals").ok().rows]
-                return bool(names)
-
-            eventually(waits)
-            talks.append(cli("proposals", "show", names[0]).ok().text)
+            ident = waiting(cli)
+            talks.append(cli("proposals", "show", ident).ok().text)
             edits = {"VISUAL": "", "EDITOR": f"cp {made}"}
-            talks.append(cli("proposals", "modify", names[0], "--once", "--yes", env=edits).ok().talk)
+            talks.append(cli("proposals", "modify", ident, "--once", "--yes", env=edits).ok().talk)
 
         beside = threading.Thread(target=operate, daemon=True)
         beside.start()

@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
-from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import Terminal, command_line, enter_claude, terminal
+from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_asking import asking, waiting
+from tests.support.e2e_terminal import Terminal, enter_claude
 
 pytestmark = [
     pytest.mark.needs("envoy", "claude", "docker"),
     pytest.mark.backends("docker"),
 ]
 
-TOOL = "mcp__claude-bottle__capability-block"
-
-
-def asking(**wanted: object) -> dict[str, Any]:
-    return {"tools": [{"name": TOOL, "input": {"justification": "I need it", **wanted}}]}
-
 
 def mine(cli: Cli, script: str) -> str:
     """A line that no other test's image has."""
     return f"RUN {script} # {cli.agent}"
-
-
-@pytest.fixture
-def shell(cli: Cli) -> Iterator[Terminal]:
-    cli.repository()
-    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
-    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
-    with terminal(cli) as found:
-        yield found
-
-
-def waiting(cli: Cli) -> str:
-    """The one proposal that waits."""
-    found: list[str] = []
-
-    def asked() -> bool:
-        found[:] = [row[0] for row in cli("proposals", "list").ok().rows]
-        return bool(found)
-
-    eventually(asked)
-    (ident,) = found
-    return ident
 
 
 def begin(cli: Cli, shell: Terminal) -> str:
@@ -74,7 +45,7 @@ def leave(shell: Terminal) -> None:
 @pytest.mark.needs("tmux")
 def test_a_missing_tool_is_asked_for_and_the_conversation_goes_on(cli: Cli, shell: Terminal) -> None:
     with scripted(
-        {"prompt": {"contains": "please"}, **asking(packages=["tree"])},
+        {"prompt": {"contains": "please"}, **asking("capability-block", packages=["tree"])},
         {"expect": [{"contains": "approved"}], "say": "I wait for it."},
         {"prompt": {"contains": "was rebuilt with packages tree"}, **bash("tree --version; cat left")},
         {"expect": [{"contains": ["tree v", "mine"]}], "say": "It is there now."},

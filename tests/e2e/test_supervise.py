@@ -24,17 +24,13 @@ from claude_bottle.sidecars.egress.certs import CertAndKey, make_leaves
 from claude_bottle.state import store
 from claude_bottle.state.paths import Home
 from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_asking import TOOL, tool
 
 pytestmark = pytest.mark.needs("envoy", "claude")
 
-TOOL = "mcp__claude-bottle__{}"
 ASK = {"host": "asked.example.org", "methods": ["GET"], "justification": "The manual is there."}
 READ = "curl -s -m 20 -o /dev/null -w '%{http_code}/%{http_connect} ' https://asked.example.org/"
 PORT = "python3 -c \"import socket; s = socket.socket(); print(s.connect_ex(('127.0.0.1', 9100)))\""
-
-
-def tool(name: str, **arguments: object) -> dict[str, Any]:
-    return {"tools": [{"name": TOOL.format(name), "input": arguments}]}
 
 
 class Operator:
@@ -142,6 +138,13 @@ def beside(work: Any) -> Iterator[list[Any]]:
         raise done[0]
 
 
+def asks(cli: Cli, slug: str) -> list[str]:
+    """The command that asks Claude Code in a bottle to read, as a start of it would."""
+    arguments = json.dumps(["claude", *prepared_arguments(cli), "-p", "Read the manual."])
+    run = f"import os, json; os.execvp('claude', json.loads({arguments!r}))"
+    return ["exec", slug, "--", "python3", "-c", run]
+
+
 def offered(model: ScriptedModel) -> list[set[str]]:
     """The tools that were there from the start, of every request of the conversation."""
     found = []
@@ -203,9 +206,7 @@ def test_claude_is_killed_while_it_waits_and_asks_the_same_when_it_comes_back(cl
     ) as model:
         cli.manifest(model.url)
         slug = cli.start()
-        arguments = json.dumps(["claude", *prepared_arguments(cli), "-p", "Read the manual."])
-        run = f"import os, json; os.execvp('claude', json.loads({arguments!r}))"
-        with cli.begun("exec", slug, "--", "python3", "-c", run) as first:
+        with cli.begun(*asks(cli, slug)) as first:
             ident = operator.pending()[2].id
             first.kill()
             first.wait()
@@ -214,7 +215,7 @@ def test_claude_is_killed_while_it_waits_and_asks_the_same_when_it_comes_back(cl
         assert found is not None
         assert [(item.id, item.state, item.told) for item in found[2]] == [(ident, "pending", False)]
         with beside(lambda: operator.approve() if _asked_twice(operator) else None):
-            done = cli("exec", slug, "--", "python3", "-c", run)
+            done = cli(*asks(cli, slug))
         assert (model.failures, model.finished) == ((), True), done.everything
         found = operator.look()
         assert found is not None
@@ -293,9 +294,7 @@ def test_the_proposals_of_a_bottle_that_ended_are_kept_for_its_next_life(cli: Cl
     ) as model:
         cli.manifest(model.url)
         slug = cli.start()
-        arguments = json.dumps(["claude", *prepared_arguments(cli), "-p", "Read the manual."])
-        run = f"import os, json; os.execvp('claude', json.loads({arguments!r}))"
-        with cli.begun("exec", slug, "--", "python3", "-c", run) as first:
+        with cli.begun(*asks(cli, slug)) as first:
             ident = operator.pending()[2].id
             cli.kill(slug)
             first.wait()

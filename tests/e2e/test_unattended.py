@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from tests.support.e2e import Cli, eventually, scripted, write
+from tests.support.e2e import Cli, scripted, write
+from tests.support.e2e_asking import asking, waiting
 
 pytestmark = pytest.mark.needs("envoy", "claude")
-
-SERVER = "mcp__claude-bottle__"
-
-
-def asking(tool: str, **wanted: object) -> dict[str, Any]:
-    return {"tools": [{"name": f"{SERVER}{tool}", "input": {"justification": "I\nneed it", **wanted}}]}
-
-
-def waiting(cli: Cli) -> str:
-    """The one proposal that waits."""
-    found: list[str] = []
-
-    def asked() -> bool:
-        found[:] = [row[0] for row in cli("proposals", "list").ok().rows]
-        return bool(found)
-
-    eventually(asked)
-    (ident,) = found
-    return ident
 
 
 def test_run_rejects_at_once_and_says_that_nobody_is_there(cli: Cli) -> None:

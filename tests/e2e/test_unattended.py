@@ -9,28 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.e2e import Cli, eventually, scripted, write
+from tests.support.e2e_asking import asking, waiting
 from tests.support.e2e_terminal import READY, terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude")
-
-SERVER = "mcp__claude-bottle__"
-
-
-def asking(tool: str, **wanted: object) -> dict[str, Any]:
-    return {"tools": [{"name": f"{SERVER}{tool}", "input": {"justification": "I\nneed it", **wanted}}]}
-
-
-def waiting(cli: Cli) -> str:
-    """The one proposal that waits."""
-    found: list[str] = []
-
-    def asked() -> bool:
-        found[:] = [row[0] for row in cli("proposals", "list").ok().rows]
-        return bool(found)
-
-    eventually(asked)
-    (ident,) = found
-    return ident
 
 
 def first_noted(cli: Cli) -> dict[str, Any]:
@@ -175,7 +157,7 @@ def test_where_there_is_no_image_a_tool_is_refused_with_the_reason(cli: Cli) -> 
 def test_a_run_goes_on_in_the_bottle_that_was_rebuilt(cli: Cli) -> None:
     cli.repository()
     with scripted(
-        asking("capability-block", dockerfile=f"RUN echo mine > /etc/added # {cli.agent}"),
+        asking("capability-block", dockerfile="RUN echo mine > /etc/added"),
         {"expect": [{"contains": "approved"}], "say": "I wait for it."},
         {
             "prompt": {"contains": "was rebuilt with RUN echo mine"},

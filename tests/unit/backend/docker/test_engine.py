@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from claude_bottle.backend.docker.api import EngineError, SystemEngine
+from claude_bottle.backend.docker.backend import DockerBackend
 from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.engine import (
     EngineFacts,
     docker,
     facts_from,
     find,
+    has_client,
     judge,
     observe,
-    without_client,
+    unfit_client,
 )
 from claude_bottle.backend.docker.plan import plan_bottle
 from claude_bottle.errors import BottleError, UsageError
@@ -180,10 +182,11 @@ VERSION = ("docker", "--version")
 
 
 def test_without_a_client_nothing_is_run(tmp_path: Path) -> None:
+    nobody = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    assert not has_client(nobody)
     with fake_runner() as runner:
-        lacking = without_client(runner, {"PATH": str(tmp_path), "HOME": str(tmp_path)})
-    assert lacking is not None
-    assert (judge(lacking).ok, lacking.fault) == (False, "docker is not installed")
+        readiness = DockerBackend(runner, nobody).check()
+    assert (readiness.ok, readiness.reason) == (False, "docker is not installed")
 
 
 def fails(error: Exception) -> Any:
@@ -203,11 +206,9 @@ def fails(error: Exception) -> Any:
         pytest.param(fails(ProgramMissing("docker was not found")), "was not found", id="gone"),
     ],
 )
-def test_a_client_that_is_another_or_does_not_run_is_of_no_use(
-    operator: dict[str, str], answer: Any, fault: str | None
-) -> None:
+def test_a_client_that_is_another_or_does_not_run_is_of_no_use(answer: Any, fault: str | None) -> None:
     with fake_runner((VERSION, answer)) as runner:
-        lacking = without_client(runner, operator)
+        lacking = unfit_client(runner)
     assert (lacking is None) == (fault is None)
     if lacking is not None:
         assert fault is not None

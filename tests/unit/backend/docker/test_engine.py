@@ -23,12 +23,13 @@ from claude_bottle.backend.docker.engine import (
     unfit_client,
 )
 from claude_bottle.backend.docker.plan import plan_bottle
-from claude_bottle.errors import BottleError, UsageError
+from claude_bottle.errors import BackendMissingError, BottleError, UsageError
 from claude_bottle.manifest.model import Limits
-from claude_bottle.proc import Command, ProgramMissing, Result, TimeOver, environment_for
-from tests.support.fake_engine import Answer, fake_engine, refuses
+from claude_bottle.proc import Command, ProgramMissing, Result, Runner, TimeOver, environment_for
+from tests.support.fake_engine import Answer, FakeEngine, fake_engine, refuses
 from tests.support.fake_runner import fake_runner, says
 from tests.support.plans import GIB, request
+from tests.unit.backend.docker.test_plan import plan
 
 UNIX = "unix:///var/run/docker.sock"
 INFO: dict[str, Any] = json.loads("""{
@@ -214,6 +215,34 @@ def test_a_client_that_is_another_or_does_not_run_is_of_no_use(answer: Any, faul
         assert fault is not None
         assert fault in judge(lacking).reason
         assert not judge(lacking).ok
+
+
+def asking(runner: Runner, environment: dict[str, str], engine: FakeEngine) -> DockerBackend:
+    backend = DockerBackend(runner, environment)
+    backend.__dict__["_found"] = (UNIX, engine)
+    return backend
+
+
+def test_where_the_engine_answers_its_client_is_not_asked(operator: dict[str, str]) -> None:
+    with fake_runner() as runner, fake_engine((ASKED, INFO)) as asked:
+        assert asking(runner, operator, asked).check().ok
+
+
+def test_where_the_engine_does_not_answer_the_client_may_say_why(operator: dict[str, str]) -> None:
+    fault = EngineError("the engine does not answer: refused")
+    for said, reason in (("podman version 4.3.1\n", "podman"), ("Docker version 20.10\n", "refused")):
+        with fake_runner((VERSION, says(said))) as runner, fake_engine(headers=fault) as asked:
+            readiness = asking(runner, operator, asked).check()
+        assert not readiness.ok
+        assert reason in readiness.reason
+
+
+def test_a_client_that_is_anothers_builds_nothing(operator: dict[str, str]) -> None:
+    image = (("GET", "/images/lacking/json"), refuses(404))
+    with fake_runner((VERSION, says("podman version 4.3.1\n"))) as runner, fake_engine(image) as asked:
+        backend = asking(runner, operator, asked)
+        with pytest.raises(BackendMissingError, match=r"no image can be built: .*podman"):
+            backend.build(plan(request(), missing=("lacking",)), lambda *_: None)
 
 
 # Where it is

@@ -17,15 +17,17 @@ from bench.children import answer, questions
 from bench.routes import AUTHORITIES, AUTHORITY_INSIDE, CONTROL, INSPECTED, SECRET, policy
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.bundle import Bundle
-from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec
+from claude_bottle.sidecars.bundle_spec import BundleSpec
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.egress.certs import make_ca, make_leaves
-from claude_bottle.sidecars.egress.envoy import (
+from claude_bottle.sidecars.egress.envoy import find_envoy
+from claude_bottle.sidecars.egress.envoy_start import (
     CLUSTERS_FILE,
+    ENVOY_CONFIG,
+    ENVOY_LOG,
     LISTENERS_FILE,
     envoy_argv,
     envoy_bootstrap,
-    find_envoy,
 )
 
 

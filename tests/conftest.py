@@ -125,9 +125,32 @@ class Machine:
 MACHINE = pytest.StashKey[Machine]()
 
 
+class Running:
+    """Which tests run now, in this process or in those that it gives them to."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._names[nodeid] = None
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._names.pop(nodeid, None)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for name in self._names:  # whoever interrupts a run that takes too long learns where it was
+            terminalreporter.write_line(f"INTERRUPTED {name}")
+
+
+def fault_of(parts: set[str], where: str) -> str:
+    """Empty where all are known."""
+    unknown = sorted(parts - PROBES.keys())
+    return f"{where} names {', '.join(unknown)}; known are {', '.join(PROBES)}" if unknown else ""
+
+
 def refuse_unknown(parts: set[str], where: str) -> None:
-    if unknown := sorted(parts - PROBES.keys()):
-        raise pytest.UsageError(f"{where} names {', '.join(unknown)}; known are {', '.join(PROBES)}")
+    if fault := fault_of(parts, where):
+        raise pytest.UsageError(fault)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -136,9 +159,12 @@ def pytest_configure(config: pytest.Config) -> None:
     required = {part.strip() for part in os.environ.get("REQUIRE_BACKENDS", "").split(",") if part.strip()}
     refuse_unknown(required, "REQUIRE_BACKENDS")
     config.stash[MACHINE] = Machine(frozenset(required))
+    config.pluginmanager.register(Running())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        return  # one of several processes, whose words nobody hears yet: the tests themselves fail
     for item in items:
         refuse_unknown(set(needs_of(item)), item.nodeid)
 
@@ -149,6 +175,8 @@ def needs_of(item: pytest.Item) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if fault := fault_of(set(needs_of(item)), item.nodeid):
+        pytest.fail(fault, pytrace=False)
     for part in needs_of(item):
         item.config.stash[MACHINE].require(part)
 

@@ -21,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="T", help="show: from then on: 2h, 7d, or a date such as 2026-11-22"
     )
     parser.add_argument(
-        "--kind", metavar="K", help="show: decision, edit, outcome, start, stop, denials, undecided, audit"
+        "--kind",
+        metavar="K",
+        help="show: proposal, decision, edit, outcome, start, stop, denials, undecided, audit",
     )
     parser.add_argument("--json", action="store_true", help="show: one JSON object a line; verify: one")
 

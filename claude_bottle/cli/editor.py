@@ -10,11 +10,16 @@ import os
 import shlex
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from claude_bottle.errors import BottleError, UsageError
 
+if TYPE_CHECKING:
+    from claude_bottle.cli.screen import Screen
+
+T = TypeVar("T")
 _LIMIT = 1 << 20
 
 
@@ -74,6 +79,23 @@ def draft(name: str, text: str) -> Iterator[Draft]:
         raise
     else:
         _remove(path)
+
+
+def edit_until(made: Draft, environment: Mapping[str, str], read: Callable[[str], T], screen: Screen) -> T:
+    """What `read` makes of it. Where it is not taken the operator, if there is one, may edit it again.
+
+    Raises BottleError: of the editor; of `read` where nobody can be asked; that nothing was changed.
+    """
+    while True:
+        text = made.edit(environment)
+        try:
+            return read(text)
+        except BottleError as error:
+            if not screen.can_ask:
+                raise
+            screen.error(error)
+            if not screen.confirm("edit it again?", yes=False):
+                raise BottleError("nothing was changed") from error
 
 
 def run_editor(environment: Mapping[str, str], path: str) -> None:

@@ -1,7 +1,8 @@
 """Show what an agent said and did, or what its bottle's sidecars decided and said.
 
-SERVICE is decisions (the default), transcript, requests (Envoy's access log), envoy or bundle. All of it can
-be read of a bottle that runs, of a preserved one, and of one that is gone.
+SERVICE is decisions (the default), transcript, proposals, requests (Envoy's access log), envoy or bundle.
+All of it can be read of a bottle that runs, of a preserved one, and of one that is gone. proposals: a row for
+each: when TAB its name TAB its state TAB what TAB why, in the agent's words TAB the answer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from claude_bottle.cli.screen import Screen
 if TYPE_CHECKING:
     from claude_bottle.operations.context import Context
 
-_SERVICES = ("decisions", "transcript", "requests", "envoy", "bundle")
+_SERVICES = ("decisions", "transcript", "proposals", "requests", "envoy", "bundle")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", nargs="?", default="decisions", choices=_SERVICES)
     parser.add_argument("-f", "--follow", action="store_true", help="go on as lines are added, until Ctrl-C")
     parser.add_argument(
-        "--json", action="store_true", help="decisions and transcript as JSON, one object a line"
+        "--json", action="store_true", help="decisions, transcript, proposals as JSON, one object a line"
     )
     parser.add_argument(
         "--capture", action="store_true", help="bring all of it into the archive now, and print where that is"
@@ -36,10 +37,12 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     context = reading_context()
     if options.capture:
         return _capture(context, options, screen)
+    if options.follow and options.service in ("transcript", "proposals"):
+        raise UsageError(f"logs {options.service} takes no -f", "leave it out, and ask again")
     if options.service == "transcript":
-        if options.follow:
-            raise UsageError("a transcript is not followed", "leave out -f, and ask again")
         return _transcript(context, options, screen)
+    if options.service == "proposals":
+        return _proposals(context, options, screen)
     return _log(context, options, screen)
 
 
@@ -71,6 +74,18 @@ def _transcript(context: Context, options: argparse.Namespace, screen: Screen) -
                 for line in as_lines(entry):
                     screen.put(shown(line.replace("\t", "    "), 2000))
     return 1 if problems else 0
+
+
+def _proposals(context: Context, options: argparse.Namespace, screen: Screen) -> int:
+    from claude_bottle.operations.asked import as_fields, as_json
+    from claude_bottle.operations.logs import asked
+
+    for item in asked(context, options.slug):
+        if options.json:
+            screen.put_json({"slug": options.slug, **as_json(item)})
+        else:
+            screen.put_row(as_fields(item))
+    return 0
 
 
 def _log(context: Context, options: argparse.Namespace, screen: Screen) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from claude_bottle.cli.screen import Screen
@@ -31,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
-def refuse_options(options: argparse.Namespace, takes: dict[str, tuple[str, ...]]) -> None:
+def refuse_options(options: argparse.Namespace, takes: Mapping[str, tuple[str, ...]]) -> None:
     """An option that another action takes would have no effect here. Raises UsageError."""
     for name, actions in takes.items():
         if getattr(options, name, None) and options.action not in actions:
@@ -89,31 +88,27 @@ def carry_out(options: argparse.Namespace, screen: Screen, key: str, plan: Plan)
 
 def edit(options: argparse.Namespace, screen: Screen, key: str) -> int:
     """The operator's editor on what is in force, the difference, a question, the change."""
-    from claude_bottle.cli.editor import draft
+    from claude_bottle.cli.editor import draft, edit_until
     from claude_bottle.operations import edits
     from claude_bottle.operations.context import system_context
 
-    if not (options.yes or sys.stdin.isatty()):
-        raise UsageError("there is no terminal to ask on", "add --yes to go ahead without being asked")
+    screen.expect_answer(options.yes)
     context = system_context()
     seen = edits.seen_of(context, options.slug)
     text, written = edits.text_of(seen, key, options.slug)
     with draft(f"{key}-{options.slug}", text) as made:
-        while True:
-            changed = made.edit(context.environment)
+
+        def read(changed: str) -> tuple[Plan, Change] | None:
             if changed == text:
-                screen.say("nothing was changed")
-                return 0
-            try:
-                plan = edits.rewriting(changed, made.path, key, written)
-                difference = edits.preview(seen, plan)
-                break
-            except BottleError as error:
-                if not sys.stdin.isatty():
-                    raise
-                screen.error(error)
-                if not screen.confirm("edit it again?", yes=False):
-                    raise BottleError("nothing was changed") from error
+                return None
+            plan = edits.rewriting(changed, made.path, key, written)
+            return plan, edits.preview(seen, plan)
+
+        found = edit_until(made, context.environment, read, screen)
+        if found is None:
+            screen.say("nothing was changed")
+            return 0
+        plan, difference = found
         show_change(difference, screen, seen.now)
         if not difference.any:
             screen.say("nothing changes")

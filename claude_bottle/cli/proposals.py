@@ -71,9 +71,9 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
 
 def _refuse_options(options: argparse.Namespace) -> None:
-    for name, actions in _TAKES.items():
-        if getattr(options, name) and options.action not in actions:
-            raise UsageError(f"{options.action} takes no {_flag(name)}")
+    from claude_bottle.cli.policy import refuse_options
+
+    refuse_options(options, _TAKES)
     if options.action == "list" and options.id is not None:
         raise UsageError("list takes no ID", f"claude-bottle proposals show {options.id}")
     given = [name for name in _BOUNDS if getattr(options, name)]
@@ -96,7 +96,8 @@ def _terms(options: argparse.Namespace) -> Terms:
 def _list(options: argparse.Namespace, screen: Screen) -> int:
     import time
 
-    from claude_bottle.operations.briefing import asks, item_json
+    from claude_bottle.operations.asked import asks
+    from claude_bottle.operations.briefing import item_json
     from claude_bottle.operations.context import system_context
     from claude_bottle.operations.proposals import listing
     from claude_bottle.policy.durations import spoken
@@ -113,7 +114,7 @@ def _list(options: argparse.Namespace, screen: Screen) -> int:
     for item in found.items:
         state = (item.proposal.state,) if options.all else ()
         age = spoken(now - item.proposal.at)
-        what = asks(item)[:100]
+        what = asks(item.proposal.asked)[:100]
         screen.put_row(
             (item.proposal.id, age, *state, item.slug, what, item.proposal.asked.justification[:100])
         )
@@ -228,31 +229,18 @@ def _extend(
 
 def _modified(context: Context, waiting: Waiting, options: argparse.Namespace, screen: Screen) -> Given:
     """What the operator has made of it in an editor, seen and agreed to."""
-    import sys
-
-    from claude_bottle.cli.editor import draft
+    from claude_bottle.cli.editor import draft, edit_until
     from claude_bottle.errors import BottleError
     from claude_bottle.operations.briefing import as_lines, brief
     from claude_bottle.operations.modifying import read, text_of
     from claude_bottle.operations.proposals import asked_for, pending
     from claude_bottle.policy.proposals import Queue
 
-    if not (options.yes or sys.stdin.isatty()):
-        raise UsageError("there is no terminal to ask on", "add --yes to go ahead without being asked")
+    screen.expect_answer(options.yes)
     item = waiting.proposal
     pending(Queue((item,)), item.id)
     with draft(item.id, text_of(waiting)) as made:
-        while True:
-            changed = made.edit(context.environment)
-            try:
-                given = read(changed, made.path, item)
-                break
-            except BottleError as error:
-                if not sys.stdin.isatty():
-                    raise
-                screen.error(error)
-                if not screen.confirm("edit it again?", yes=False):
-                    raise BottleError("nothing was changed") from error
+        given = edit_until(made, context.environment, lambda text: read(text, made.path, item), screen)
         if given == asked_for(item):
             raise UsageError("nothing was modified", f"claude-bottle proposals approve {item.id}")
         found = brief(context, waiting, given)

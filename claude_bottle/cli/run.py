@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     if launched is None:
         return 0
     answer, bottle = None, launched.bottle
-    watching = watch(context, launched.metadata, launched.notify, screen.say) if launched.notify else None
+    watching = watch(context, launched.metadata, launched.notify, screen.say) if launched.supervised else None
     try:
         answer, bottle = converse(context, launched, prompt, timeout)
     finally:

@@ -37,8 +37,7 @@ def run_command(name: str, module: ModuleType, arguments: list[str], screen: Scr
 
     One that hands words on to another program also has `split(arguments)`, which tells its own from those.
     """
-    parser = _Parser(prog=f"claude-bottle {name}", description=module.__doc__, formatter_class=_formatter)
-    module.configure(parser)
+    parser = parser_of(name, module)
     screen = screen or Screen(sys.stdout, sys.stderr)
     for number in ENDING:
         signal.signal(number, _raise_ended)
@@ -66,10 +65,26 @@ def run_command(name: str, module: ModuleType, arguments: list[str], screen: Scr
         return EXIT_FAILED
 
 
+def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"claude-bottle {name}", description=module.__doc__, formatter_class=_formatter)
+    module.configure(parser)
+    return parser
+
+
+def words_of(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Options may stand anywhere; left to itself the parser takes an optional word only beside the others.
+
+    Raises SystemExit where it has shown its help, or said what is wrong.
+    """
+    if "--" in words:  # what follows is no option, which is lost when the words are read in two turns
+        return parser.parse_args(words)
+    return parser.parse_intermixed_args(words)
+
+
 def _run(module: ModuleType, parser: argparse.ArgumentParser, arguments: list[str], screen: Screen) -> int:
     own, rest = module.split(arguments) if hasattr(module, "split") else (arguments, [])
     try:
-        options = parser.parse_args(own)
+        options = words_of(parser, own)
     except SystemExit as ended:  # it has shown its help
         return int(ended.code or 0)
     options.rest = rest

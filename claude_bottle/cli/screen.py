@@ -81,24 +81,34 @@ class Screen:
             self._talk.write(f"  {shown(line, 1000)}\n")
         self._talk.flush()
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is somebody at a terminal."""
+        import sys
+
+        return sys.stdin.isatty()
+
+    def expect_answer(self, yes: bool) -> None:
+        """Before any work is done that a question stands behind. Raises UsageError where it has no answer."""
+        if not (yes or self.can_ask):
+            raise UsageError("there is no terminal to ask on", "add --yes to go ahead without being asked")
+
     def confirm(self, question: str, yes: bool) -> bool:
         """True for `--yes` or the operator's y. Raises UsageError where nobody can be asked."""
         import sys
 
+        self.expect_answer(yes)
         if yes:
             return True
-        if not sys.stdin.isatty():
-            raise UsageError("there is no terminal to ask on", "add --yes to go ahead without being asked")
         self._talk.write(f"{shown(question)} [y/N] ")
         self._talk.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def ask(self, question: str) -> str:
         """A value that is not echoed."""
-        import sys
         from getpass import getpass
 
-        if not sys.stdin.isatty():
+        if not self.can_ask:
             raise UsageError(f"there is no terminal to ask {shown(question)!r} on", "run it in a terminal")
         return getpass(f"{shown(question)} ", stream=self._talk)
 

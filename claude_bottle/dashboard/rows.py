@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from claude_bottle.dashboard.keys import PROPOSALS, Facts, Key, applying
 from claude_bottle.dashboard.world import Agent, Launch, World, key_of
 from claude_bottle.operations import status
-from claude_bottle.operations.briefing import asks
+from claude_bottle.operations.asked import asks
 from claude_bottle.operations.proposals import Waiting
 from claude_bottle.text import plural, shown
 
@@ -167,7 +167,7 @@ def _proposal_row(item: Waiting, age: str) -> Row:
     cells = (
         Part(age, "muted"),
         Part(shown(item.slug, 60)),
-        Part(shown(asks(item), 200), "strong"),
+        Part(shown(asks(item.proposal.asked), 200), "strong"),
         Part(shown(item.proposal.asked.justification.replace("\n", " "), 300), "muted"),
     )
     return Row(key_of(item), cells)
@@ -270,7 +270,7 @@ def about(facts: Facts) -> Part:
     """All of what is selected on one line: what a narrow row leaves out as well."""
     if facts.proposal is not None:
         waiting, found = facts.proposal, facts.proposal.proposal
-        return part(f"{found.id}  {waiting.slug}  {asks(waiting)}  {found.asked.justification}", "", 600)
+        return part(f"{found.id}  {waiting.slug}  {asks(found.asked)}  {found.asked.justification}", "", 600)
     if facts.launch is not None:
         return part(f"{facts.launch.agent} {launch_row(facts.launch).cells[4].text}", "")
     return Part(_of_agent(facts.agent)) if facts.agent is not None else Part("")

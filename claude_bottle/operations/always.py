@@ -27,6 +27,7 @@ from claude_bottle.operations import claude
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Finish, digest_of_file
 from claude_bottle.operations.proposals import Given, Waiting, allowable, asked_for
+from claude_bottle.policy.edits import led
 from claude_bottle.policy.model import Route
 from claude_bottle.state import store
 
@@ -49,6 +50,7 @@ def prepare(context: Context, waiting: Waiting, given: Given | None) -> Writing:
     loaded = load_manifest(context.home.root)
     if bottle not in loaded.manifest.bottles:
         raise _by_hand(f"there is no bottle {bottle} any more", "", route)
+    route = led(loaded.manifest.bottles[bottle].egress.routes, route)
     path = Path(os.path.realpath(loaded.sources["bottles", bottle].path))
     raw = _read(path)
     note = f"proposal {waiting.proposal.id} of {waiting.slug}, {time.strftime('%Y-%m-%d')}"

@@ -1,4 +1,5 @@
-"""What is kept of a bottle beyond its life: transcript, decisions and its sidecars' words, in `archive/SLUG`.
+"""What is kept of a bottle beyond its life: transcript, decisions, proposals and its sidecars' words, in
+`archive/SLUG`.
 
 Invariant: what is kept is never replaced by half of something, and what could not be taken is told.
 """
@@ -25,6 +26,7 @@ def log_files(paths: BottlePaths) -> dict[str, Path]:
     return {
         "decisions.jsonl": paths.decisions,
         "decisions.jsonl.1": paths.decisions.with_name(f"{paths.decisions.name}.1"),
+        "proposals.json": paths.proposals,
         "bundle.log": paths.logs / "bundle.log",
         "envoy.log": sockets / "envoy.log",
         "envoy-access.log": sockets / "envoy-access.log",

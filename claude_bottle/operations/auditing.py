@@ -57,11 +57,25 @@ def as_fields(line: Mapping[str, Any]) -> tuple[str, ...]:
     return (str(line.get("at"))[:19], str(line["kind"]), whose, _what(line), f"{name} {place}".strip() or "-")
 
 
+def _asked(found: object) -> list[str]:
+    """Of a proposal: the tool, what for, and why."""
+    asked = found.get("asked") if isinstance(found, dict) else None
+    if not isinstance(asked, dict):
+        return []
+    route, packages = asked.get("route"), asked.get("packages")
+    host = route.get("host") if isinstance(route, dict) else None
+    added = " ".join(map(str, packages)) if isinstance(packages, list) else ""
+    what = host or added or asked.get("dockerfile") or asked.get("url")
+    return [str(word) for word in (asked.get("kind"), what, asked.get("justification")) if word]
+
+
 def _what(line: Mapping[str, Any]) -> str:
     """In a few words: the answer and what it is about, else all that there is."""
     words = [
         str(line[key]) for key in ("decision", "answer", "proposal", "what", "state", "why") if line.get(key)
     ]
+    if line["kind"] == "proposal":
+        words += _asked(line.get("asked"))
     granted = line.get("granted")
     route = granted.get("route") if isinstance(granted, dict) else None
     if isinstance(route, dict):

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from claude_bottle.errors import BottleError
-from claude_bottle.operations import deciding, decisions, edits, logs, proposals, rebuild, transcript
+from claude_bottle.operations import deciding, decisions, edits, logs, noting, proposals, rebuild, transcript
+from claude_bottle.operations.asked import as_json as proposal_as_json
+from claude_bottle.operations.asked import asks
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Seen
 from claude_bottle.operations.preflight import describe_route
@@ -25,8 +27,7 @@ from claude_bottle.policy.hosts import matches
 from claude_bottle.policy.live import LiveRoute, in_force, items_in_force
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import CAPABILITY
-from claude_bottle.policy.proposals_json import proposal_to_json
-from claude_bottle.text import plural, shown, shown_lines
+from claude_bottle.text import shown, shown_lines
 
 _TRIED = 8
 _DOING = 6  # entries of the transcript
@@ -58,11 +59,13 @@ def brief(context: Context, waiting: Waiting, given: Given | None = None) -> Bri
     current = seen.queue.find(waiting.proposal.id)
     waiting = waiting if current is None else waiting._replace(proposal=current)
     wanted = given or proposals.asked_for(waiting.proposal)
-    route, added = wanted.route, Additions(wanted.packages, wanted.dockerfile)
-    problems: list[str] = []
+    route = wanted.route and proposals.by_its_way(seen, wanted.route)
+    added = Additions(wanted.packages, wanted.dockerfile)
+    unnoted = noting.unnoted(context.home, waiting.slug, waiting.agent, [waiting.proposal])
+    problems = [unnoted] if unnoted else []
     events = _events(context, waiting.slug, problems)
     tried, met = _history(events, route)
-    new, refusal = _new(seen, route, waiting, own=given is not None)
+    new, refusal = _new(seen, wanted.route, waiting, own=given is not None)
     if waiting.proposal.asked.kind == CAPABILITY:
         refusal = rebuild.fault(metadata, added)
     return Briefing(
@@ -85,7 +88,7 @@ def _new(
     if waiting.proposal.asked.kind == CAPABILITY:
         return (), ""
     try:
-        checked = proposals.allowable(route, own=own)
+        checked = proposals.by_its_way(seen, proposals.allowable(route, own=own))
         after = proposals.with_route(seen, checked, Terms().bounds(seen.now), "", waiting.proposal.id)
     except BottleError as error:
         return (), error.message
@@ -148,17 +151,6 @@ def _said(error: BottleError | OSError) -> str:
     return error.message if isinstance(error, BottleError) else str(error.strerror)
 
 
-def asks(item: Waiting) -> str:
-    """What is asked for, on one line; not made safe to look at."""
-    asked = item.proposal.asked
-    if asked.route is not None:
-        return describe_route(asked.route)
-    lines = asked.dockerfile.strip().count("\n") + 1
-    more = [f"{plural(lines, 'line')} of a Dockerfile"] if asked.dockerfile.strip() else []
-    parts = [*asked.packages, *more]
-    return " ".join(parts) or asked.url or "nothing"
-
-
 def as_lines(found: Briefing) -> list[Line]:
     """A label (empty on lines that continue) and a text, which is safe to look at."""
     item, asked = found.waiting.proposal, found.waiting.proposal.asked
@@ -166,7 +158,7 @@ def as_lines(found: Briefing) -> list[Line]:
     lines = [
         ("proposal", f"{item.id} of {found.waiting.slug} ({asked.kind})"),
         ("asked", f"{spoken(found.now - item.at)} ago{times}; {item.state}"),
-        ("for", shown(asks(found.waiting), 500)),
+        ("for", shown(asks(asked), 500)),
     ]
     lines += [("url", shown(asked.url, 500))] if asked.url else []
     lines += [("wish", f"for {spoken(asked.wish)}")] if asked.wish else []
@@ -207,8 +199,8 @@ def _block(label: str, texts: list[str]) -> list[Line]:
 
 def item_json(item: Waiting) -> dict[str, Any]:
     """A row of `proposals list --json`; all of it ASCII when it is written."""
-    whose = {"slug": item.slug, "agent": item.agent, "backend": item.backend, "state": item.proposal.state}
-    return {**whose, **proposal_to_json(item.proposal)}
+    whose = {"slug": item.slug, "agent": item.agent, "backend": item.backend}
+    return {**whose, **proposal_as_json(item.proposal)}
 
 
 def as_json(found: Briefing) -> dict[str, Any]:

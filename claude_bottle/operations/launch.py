@@ -39,6 +39,7 @@ class Launched(NamedTuple):
     claude_arguments: list[str]
     proof: tuple[Check, ...]
     notify: tuple[str, ...] = ()  # the operator's command that tells of a proposal
+    supervised: bool = True  # whether its agent may propose anything
 
 
 class Steps:
@@ -113,8 +114,16 @@ def _launch(
         proved()
         record.start(context, prepared, again=again)
         bottle.keep()
-        notify = prepared.bottle.supervise.notify or ()
-        return Launched(bottle, prepared.metadata, prepared.paths, prepared.claude_arguments, proof, notify)
+        supervise = prepared.bottle.supervise
+        return Launched(
+            bottle,
+            prepared.metadata,
+            prepared.paths,
+            prepared.claude_arguments,
+            proof,
+            supervise.notify or (),
+            supervise.allowed,
+        )
     except BaseException:
         if bottle is not None:
             bottle.stop()

@@ -1,4 +1,4 @@
-"""What there is to read of a bottle: its conversation, its decisions, what its sidecars said.
+"""What there is to read of a bottle: its conversation, its decisions, its proposals, what its sidecars said.
 
 Invariant: what an agent wrote is read from our own copy of it, which no link leads into and nobody else
 writes; and line by line within bounds.
@@ -16,12 +16,16 @@ from claude_bottle.backend import load_backend
 from claude_bottle.errors import BottleError, NotFoundError
 from claude_bottle.operations import archive, transcript
 from claude_bottle.operations.context import Context
+from claude_bottle.policy.proposals import Proposal
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import store
 from claude_bottle.state.metadata import Metadata
 from claude_bottle.state.paths import is_slug, list_slugs
 
+PROPOSALS = "proposals"
 FILES = {
     "decisions": "decisions.jsonl",
+    PROPOSALS: "proposals.json",
     "requests": "envoy-access.log",
     "envoy": "envoy.log",
     "bundle": "bundle.log",
@@ -55,6 +59,12 @@ def log_path(context: Context, slug: str, service: str) -> Path:
         if found.is_file() or not (context.home.archive(slug) / FILES[service]).is_file():
             return found
     return _archived(context, slug) / FILES[service]
+
+
+def asked(context: Context, slug: str) -> tuple[Proposal, ...]:
+    """What the bottle's agent has asked for, the oldest first. Raises as `log_path`, and where it cannot be
+    read."""
+    return read_queue(str(log_path(context, slug, PROPOSALS))).proposals
 
 
 def _archived(context: Context, slug: str) -> Path:

@@ -1,5 +1,5 @@
-"""Tells the operator that an agent asks: by a command of the operator's own, run beside whatever lives with
-the agent.
+"""Tells that an agent asks, beside whatever lives with the agent: the audit log, and the operator by a
+command of the operator's own.
 
 Invariant: the command gets no shell, no terminal, no input, no secret and no text with a control character;
 and nothing that it does, or does not do, holds anybody up: it has a limit of time, and of how often.
@@ -106,7 +106,7 @@ def tell(argv: tuple[str, ...], slug: str, notice: Notice, host: Mapping[str, st
 
 
 class Watch:
-    """Looks at a bottle's proposals from a thread of its own until it is told to stop, or the bottle ends."""
+    """Looks at a bottle's proposals from a thread of its own until it is told to stop."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Watch:
         act: Callable[[Notice], object],
         pause: float = LOOK_SECONDS,
     ) -> None:
-        """`look` gives None where the bottle has ended; both raise BottleError or OSError at most."""
+        """`look` gives None where no bottle runs, as in a rebuild; both raise BottleError or OSError."""
         self._look = look
         self._act = act
         self._pause = pause
@@ -132,12 +132,12 @@ class Watch:
             try:
                 queue = self._look()
                 if queue is None:
-                    return
+                    continue
                 told, notice = next_notice(told, queue, time.monotonic())
                 if notice is not None:
                     self._act(notice)
             except (BottleError, OSError):
-                continue  # the next look may see more; a bottle that has ended says so itself
+                continue  # the next look may see more
 
 
 def watch(
@@ -149,15 +149,46 @@ def watch(
 ) -> Watch:
     """`also` is called for each notice, before the command is run; `complain` hears each fault once."""
     faults: set[str] = set()
+    looking, noting = _Looking(context, metadata), _Noting(context, metadata)
+
+    def hear(fault: str) -> None:
+        if fault and fault not in faults and len(faults) < 8:
+            faults.add(fault)
+            complain(fault)
+
+    def look() -> Queue | None:
+        queue = looking()
+        if queue is not None:
+            hear(noting(queue, time.monotonic()))
+        return queue
 
     def act(notice: Notice) -> None:
         also(notice)
         fault = tell(argv, metadata.slug, notice, context.environment) if argv else ""
-        if fault and fault not in faults and len(faults) < 8:
-            faults.add(fault)
-            complain(f"you were not told that {metadata.slug} asks: {fault}")
+        hear(fault and f"you were not told that {metadata.slug} asks: {fault}")
 
-    return Watch(_Looking(context, metadata), act)
+    return Watch(look, act)
+
+
+class _Noting:
+    """Puts what is new into the audit log; where that fails it is tried again after a while."""
+
+    def __init__(self, context: Context, metadata: Metadata) -> None:
+        self._home = context.home
+        self._whose = (metadata.slug, metadata.agent)
+        self._known: frozenset[str] = frozenset()
+        self._again = float("-inf")
+
+    def __call__(self, queue: Queue, now: float) -> str:
+        """What went wrong, on one line."""
+        from claude_bottle.operations.noting import unnoted
+
+        names = frozenset(item.id for item in queue.proposals)
+        if names <= self._known or now < self._again:
+            return ""
+        fault = unnoted(self._home, *self._whose, queue.proposals)
+        self._known, self._again = (self._known, now + PAUSE) if fault else (names, self._again)
+        return fault
 
 
 class _Looking:

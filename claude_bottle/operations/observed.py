@@ -36,8 +36,9 @@ def observed(home: Home, seconds: float = SECONDS, backends: Collection[str] | N
     agents = enumerate_active_agents(home.state, seconds, backends)
     looks, faults = look_at_agents(_by_backend(agents), home.state, seconds)
     warnings = [text for agent in agents if (text := warning_of(agent))]
-    rows = _Rows(home)
-    return [rows.row(agent, looks.get(agent.slug)) for agent in agents], warnings + faults
+    made = _Rows(home)
+    rows = [made.row(agent, looks.get(agent.slug)) for agent in agents]
+    return rows, warnings + faults + made.faults
 
 
 def joined(listings: Iterable[Listing]) -> Listing:
@@ -113,7 +114,7 @@ class _Eye:
         warnings = [text for agent in agents if (text := warning_of(agent))]
         self._rows.turn(agents)
         rows = [self._rows.row(agent, found.looks.get(agent.slug)) for agent in agents]
-        return rows, warnings + faults
+        return rows, warnings + faults + self._rows.faults
 
     def _begun(self) -> _Found:
         found = _Found()
@@ -150,6 +151,7 @@ class _Rows:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self.faults: list[str] = []  # of the rows since the last turn
         self._metadata: Kept[Metadata | store.Broken] = Kept()
         self._queues: Kept[Queue] = Kept()
         self._backends: dict[str, BottleBackend] = {}
@@ -158,6 +160,7 @@ class _Rows:
 
     def turn(self, agents: Iterable[ActiveAgent]) -> None:
         """Forgets what is not of these, or was not asked for since the last turn."""
+        self.faults = []
         self._metadata.turn()
         self._queues.turn()
         slugs = {agent.slug for agent in agents}
@@ -205,13 +208,18 @@ class _Rows:
         return known[1]
 
     def _approvals(self, agent: ActiveAgent) -> int | None:
-        """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand."""
+        """How many proposals wait, by the file of the bottle's sidecars; None where that is not at hand, and
+        where it cannot be read, which is a fault."""
         if agent.slug == NOBODY:
             return None
         paths, _, file = self._places(agent.slug)
         if not self._backend(agent.backend_name).logs_at_hand(paths):
             return None
-        return len(self._queues.get(file, partial(read_queue, file)).pending)
+        try:
+            return len(self._queues.get(file, partial(read_queue, file)).pending)
+        except BottleError as error:
+            self.faults.append(f"{agent.slug}: {error.message}")
+            return None
 
     def _recorded(self, slug: str) -> tuple[tuple[str, Value], ...]:
         """What its metadata says, where that can be read."""

@@ -2,7 +2,8 @@
 
 Invariant: an answer goes the way of every change of a bottle (`deciding`), so it is audited before it takes
 effect, and the first one stands. What was asked for is an agent's: it is checked here as if nobody had done
-so before, and never gets a credential, an upstream or a wildcard but from the operator.
+so before, and never gets a credential, an upstream or a wildcard but from the operator: the upstream of a
+host is the one that the operator's rules for it have.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from claude_bottle.backend.base import ActiveAgent
 from claude_bottle.errors import BottleError, NotFoundError, UsageError
 from claude_bottle.manifest.problems import ManifestError
 from claude_bottle.manifest.rules_text import check_route, plain
-from claude_bottle.operations import deciding
+from claude_bottle.operations import deciding, noting
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.deciding import Change, Done, Seen, Step
 from claude_bottle.policy import edits
@@ -96,7 +97,8 @@ class Given(NamedTuple):
 def listing(context: Context, *, answered: bool = False, seconds: float = _SECONDS) -> Listing:
     """Of all running bottles, each asked at the same time and with a time limit; one that fails is a warning.
 
-    A decision that lost its process gets its outcome on the way.
+    A decision that lost its process gets its outcome on the way, and what nobody has seen yet is noted in the
+    audit log.
     """
     if not list_slugs(context.home):
         return Listing((), ())
@@ -143,7 +145,8 @@ def _ask(context: Context, whose: Whose, seconds: float, answers: queue.Queue[tu
         with suppress(BlockingIOError):  # somebody decides at this moment: nothing has lost its process
             deciding.recover(context, whose.slug, bottle, wait=False)
         seen = deciding.look(bottle, seconds)
-        said = Said(tuple(Waiting(*whose, item) for item in seen.queue.proposals))
+        unnoted = noting.unnoted(context.home, whose.slug, whose.agent, seen.queue.proposals)
+        said = Said(tuple(Waiting(*whose, item) for item in seen.queue.proposals), unnoted)
     except (BottleError, OSError) as error:
         said = Said((), f"{whose.slug}: {error}"[:_MAX_WARNING])
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one bottle must not hide the others
@@ -188,14 +191,24 @@ def approve(
 
     Raises BottleError: answered already, not to be had, or not carried out.
     """
-    plan = granting(waiting.proposal.id, terms, given)
-    return deciding.carry_out(context, waiting.slug, deciding.DECISION, plan, finish=finish, step=step)
+    return _decide(context, waiting, granting(waiting.proposal.id, terms, given), step, finish)
 
 
 def reject(context: Context, waiting: Waiting, reason: str, *, step: Step = lambda _: None) -> Done:
     """Says no, and why. Raises BottleError."""
-    plan = rejecting(waiting.proposal.id, reason)
-    return deciding.carry_out(context, waiting.slug, deciding.DECISION, plan, step=step)
+    return _decide(context, waiting, rejecting(waiting.proposal.id, reason), step)
+
+
+def _decide(
+    context: Context,
+    waiting: Waiting,
+    plan: deciding.Plan,
+    step: Step,
+    finish: deciding.Finish | None = None,
+) -> Done:
+    """What was asked is in the audit log before what is answered; where it cannot be, nothing is."""
+    noting.note(context.home, waiting.slug, waiting.agent, [waiting.proposal])
+    return deciding.carry_out(context, waiting.slug, deciding.DECISION, plan, finish=finish, step=step)
 
 
 def granting(ident: str, terms: Terms, given: Given | None = None) -> deciding.Plan:
@@ -209,7 +222,7 @@ def granting(ident: str, terms: Terms, given: Given | None = None) -> deciding.P
         if item.asked.kind == CAPABILITY:
             said = Answer(state, word, seen.now, packages=wanted.packages, dockerfile=wanted.dockerfile)
             return Change(None, _told(item, said), ((ident, said),))
-        route = allowable(wanted.route, own=given is not None)
+        route = by_its_way(seen, allowable(wanted.route, own=given is not None))
         said = Answer(state, word, seen.now, route=route, bounds=bounds)
         after = with_route(seen, route, bounds, word, f"proposal {ident}")
         return Change(None if after is seen.live else after, _told(item, said), ((ident, said),))
@@ -257,6 +270,11 @@ def allowable(route: Route | None, *, own: bool) -> Route:
         return check_route(plain(route))
     except ManifestError as error:
         raise UsageError(f"this cannot be allowed: {error.message}", "reject it, or modify it") from error
+
+
+def by_its_way(seen: Seen, route: Route) -> Route:
+    """Where a request goes to is its host's, never its rule's: another way would be refused."""
+    return edits.led((item.route for item in seen.live.routes), route)
 
 
 def with_route(seen: Seen, route: Route, bounds: Bounds, word: str, origin: str) -> LivePolicy:

@@ -1,4 +1,4 @@
-"""What the audit log is told of a bottle's life: its starts and ends, its denials, what nobody decided.
+"""What the audit log is told of a bottle's life: its starts and ends, its denials, what it asked to the last.
 
 Invariant: a start is on the disk before a program of the agent runs, an end before the bottle is ended. What
 an agent chose, the hosts, is counted within bounds.
@@ -13,6 +13,7 @@ from claude_bottle.backend.probe import DENIED_HOST
 from claude_bottle.errors import BottleError
 from claude_bottle.operations import deciding, decisions
 from claude_bottle.operations.context import Context
+from claude_bottle.operations.noting import note
 from claude_bottle.policy.proposals import Proposal, Queue
 from claude_bottle.policy.snapshot import route_to_json
 from claude_bottle.policy.unanswered import by_time
@@ -59,16 +60,20 @@ def stop(context: Context, metadata: Metadata, bottle: Bottle | None, why: str) 
 
 
 def denials(context: Context, metadata: Metadata, paths: BottlePaths) -> None:
-    """Of all its runs so far, from what was kept of them: what it was denied, and what nobody has decided.
+    """Of all its runs so far, from what was kept of them: what it was denied, what it asked and nobody has
+    seen until now, and what nobody has decided.
 
     Nothing where there is none. Raises BottleError or OSError.
     """
-    for kind, told in (
-        (DENIALS, _denied(context, metadata)),
-        (UNDECIDED, _undecided(read_queue(str(paths.proposals)))),
-    ):
+
+    def tell(kind: str, told: dict[str, object]) -> None:
         if told:
             audit.append(context.home, kind, slug=metadata.slug, agent=metadata.agent, data=told)
+
+    tell(DENIALS, _denied(context, metadata))
+    queue = read_queue(str(paths.proposals))
+    note(context.home, metadata.slug, metadata.agent, queue.proposals)
+    tell(UNDECIDED, _undecided(queue))
 
 
 def _denied(context: Context, metadata: Metadata) -> dict[str, object]:

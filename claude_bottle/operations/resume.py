@@ -6,6 +6,7 @@ differs from what the bottle was is shown before it is agreed to.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -20,8 +21,10 @@ from claude_bottle.operations.launch import Launched, revive
 from claude_bottle.operations.prepare import Prepared, prepare_again
 from claude_bottle.operations.settle import note_crash
 from claude_bottle.policy.additions import Additions
+from claude_bottle.sidecars.queue_file import read_queue
 from claude_bottle.state import additions, marker, store
 from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import BottlePaths
 
 _SECONDS = 60.0
 
@@ -87,7 +90,7 @@ def again(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tuple
     """As `resume`, for who has the bottle's lock, and whether or not a rebuild is at its end by this."""
     prepared = offer.prepared
     _refuse_running(context, store.load(context.home, prepared.metadata.slug))
-    problems = note_crash(context, prepared.metadata, prepared.paths)
+    problems = note_crash(context, prepared.metadata, prepared.paths) + _readable_proposals(prepared.paths)
     prepared.backend.discard(prepared.metadata, prepared.paths)  # the other half of one that is half dead
     earlier = marker.read(prepared.paths)
     marker.clear(prepared.paths)
@@ -105,6 +108,17 @@ def again(context: Context, offer: Offer, progress: Progress, ask: Ask) -> tuple
             with suppress(OSError):  # without it the state counts as that of a crash
                 marker.mark(prepared.paths, earlier.why, earlier.since)
         raise
+
+
+def _readable_proposals(paths: BottlePaths) -> list[str]:
+    """Nobody may take them for none; but none allow nothing, so the bottle can begin without them."""
+    try:
+        read_queue(str(paths.proposals))
+    except BottleError as error:
+        aside = paths.proposals.with_name(f"{paths.proposals.name}.unreadable")
+        os.replace(paths.proposals, aside)
+        return [f"{error.message}; it goes on without them, and that file is now {aside.name}"]
+    return []
 
 
 def _keep_additions(prepared: Prepared) -> None:

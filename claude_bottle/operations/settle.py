@@ -119,7 +119,7 @@ def _settle(context: Context, metadata: Metadata, bottle: Bottle | None, *, keep
     if backend.home_stays:
         steps.problems += archive.keep(context, metadata, paths)
     if bottle is not None or earlier is None:
-        with steps.step("what it was denied is not in the audit log: "):
+        with steps.step("what it was denied and what it asked is not all in the audit log: "):
             record.denials(context, metadata, paths)
     with steps.step("what it left on the host was not removed: "):
         backend.discard(metadata, paths)

@@ -74,6 +74,15 @@ def rewritten(
     return _next(policy, left, fresh)
 
 
+def led(routes: Iterable[Route], route: Route) -> Route:
+    """`route` by the upstream that the rules of its host have for all of its ports, where it names none."""
+    if not route.inspect or route.upstream is not None:
+        return route
+    ways = {port: item.upstream for item in routes if item.host == route.host for port in item.ports}
+    known = {ways.get(port) for port in route.ports}
+    return route._replace(upstream=known.pop()) if len(known) == 1 else route
+
+
 def is_bare(route: Route) -> bool:
     """Whether a host alone, the short form, says all of it."""
     return route == Route(route.host, origin=route.origin)

@@ -19,11 +19,12 @@ from functools import partial
 from claude_bottle import __version__
 from claude_bottle.errors import BottleError
 from claude_bottle.policy.live import live
-from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG, BundleSpec
+from claude_bottle.sidecars.bundle_spec import BundleSpec
 from claude_bottle.sidecars.child import Child, write_for_envoy
 from claude_bottle.sidecars.control import ControlServer, listen_control
 from claude_bottle.sidecars.decisions import DecisionLog
-from claude_bottle.sidecars.egress.envoy import AUTHZ_SOCKET, LISTENER_SOCKET, envoy_bootstrap
+from claude_bottle.sidecars.egress.envoy import LISTENER_SOCKET
+from claude_bottle.sidecars.egress.envoy_start import AUTHZ_SOCKET, ENVOY_CONFIG, ENVOY_LOG, envoy_bootstrap
 from claude_bottle.sidecars.egress.serving import Serving
 from claude_bottle.sidecars.orders import Orders
 from claude_bottle.sidecars.proposed import Proposed

@@ -15,8 +15,6 @@ from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
 from claude_bottle.policy.snapshot import policy_from_json, policy_to_json
 from claude_bottle.sidecars.egress.certs import CertAndKey
 
-ENVOY_CONFIG, ENVOY_LOG = "envoy.json", "envoy.log"
-
 
 class BundleSpec(NamedTuple):
     """Everything of one bundle. `credentials` are by `str(SecretRef)`."""

@@ -12,9 +12,12 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 _LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _LAST_BYTES = 4096

@@ -9,7 +9,12 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SILENCE_SECONDS = 20  # of the starting command: then the kernel ends the bundle (SIGALRM), and Envoy with it
 
 
 class Reporter:

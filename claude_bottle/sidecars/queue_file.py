@@ -1,7 +1,8 @@
 """The file in which a bottle's proposals outlive it.
 
-Invariant: a reader sees a whole queue or none. In a container Envoy could write there too, so it is read as
-an agent's: bounded, through no link, and taken only if all of it is what it should be.
+Invariant: a reader sees a whole queue or an error; only a file that is not there is an empty one. In a
+container Envoy could write there too, so it is read as an agent's: bounded, through no link, and taken only
+if all of it is what it should be.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import stat
 from contextlib import suppress
 
+from claude_bottle.errors import BottleError
 from claude_bottle.policy.proposals import Queue
 from claude_bottle.policy.proposals_json import queue_from_json, queue_to_json
 from claude_bottle.policy.snapshot import PolicyFormatError
@@ -19,16 +21,29 @@ _MAX_BYTES = 16 << 20
 
 
 def read_queue(path: str) -> Queue:
-    """What an earlier run of the bottle has left; empty where that is nothing, or of no use."""
+    """Empty where nobody has asked for anything. Raises BottleError for what cannot be read as proposals."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
-                return Queue()
-            return queue_from_json(json.loads(file.read(_MAX_BYTES)))
-    except (OSError, ValueError, RecursionError, PolicyFormatError):
+                raise PolicyFormatError("no plain file of at most 16 MiB")
+            with open(descriptor, "rb", closefd=False) as file:
+                return queue_from_json(json.loads(file.read(_MAX_BYTES)))
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
         return Queue()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except PolicyFormatError as error:
+        raise _unreadable(path, str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, "no list of proposals") from error
+
+
+def _unreadable(path: str, why: str) -> BottleError:
+    return BottleError(f"the proposals in {path} cannot be read: {why}")
 
 
 def write_queue(path: str, queue: Queue) -> None:

@@ -15,6 +15,7 @@ import pytest
 from claude_bottle.backend import known_backend_names
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, python_main, scripted
+from tests.support.e2e_terminal import Terminal, know_command, terminal
 
 ORDINARY = 1500
 
@@ -99,7 +100,30 @@ def python_of(uid: int) -> str | None:
 
 
 @pytest.fixture
+def with_command(cli: Cli) -> Cli:
+    """An operator in a repository, whose shells know the command."""
+    cli.repository()
+    know_command(cli)
+    return cli
+
+
+@pytest.fixture
+def shell(with_command: Cli) -> Iterator[Terminal]:
+    """One of those shells, on a terminal."""
+    with terminal(with_command) as found:
+        yield found
+
+
+@pytest.fixture
 def idle() -> Iterator[ScriptedModel]:
     """A model for bottles in which nobody asks it anything."""
     with scripted({"say": "Hello."}) as model:
         yield model
+
+
+@pytest.fixture
+def ready(cli: Cli, idle: ScriptedModel) -> Cli:
+    """An operator with a repository and a manifest, for bottles in which nobody asks the model."""
+    cli.repository()
+    cli.manifest(idle.url)
+    return cli

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,18 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from claude_bottle.state import store
 from claude_bottle.state.paths import BottlePaths
-from tests.support.e2e import Cli, bash, eventually, scripted, write
+from tests.support.e2e import Cli, bash, eventually, scripted
 from tests.support.e2e_terminal import (
     READY,
     Terminal,
     ask,
     await_written,
-    command_line,
     enter_claude,
     leave_claude,
     terminal,
 )
 
-pytestmark = pytest.mark.needs("envoy", "claude", "tmux")
-
-
-@pytest.fixture
-def ready(cli: Cli) -> Cli:
-    """An operator whose shells know the command."""
-    cli.repository()
-    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
-    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
-    return cli
-
-
-@pytest.fixture
-def shell(ready: Cli) -> Iterator[Terminal]:
-    with terminal(ready) as found:
-        yield found
+pytestmark = [pytest.mark.needs("envoy", "claude", "tmux"), pytest.mark.usefixtures("with_command")]
 
 
 def flag(shell: Terminal, name: str) -> str:
@@ -66,8 +49,7 @@ def said(model: ScriptedModel, words: str) -> bool:
     return words in str(model.requests[-1].body)
 
 
-def test_an_agent_outlives_its_terminal_and_goes_on_in_another(ready: Cli) -> None:
-    cli = ready
+def test_an_agent_outlives_its_terminal_and_goes_on_in_another(cli: Cli) -> None:
     with scripted(
         {"prompt": {"contains": "remember purple"}, "say": "The first answer."},
         {"prompt": {"contains": "and now"}, "say": "The second answer."},
@@ -99,8 +81,7 @@ def test_an_agent_outlives_its_terminal_and_goes_on_in_another(ready: Cli) -> No
     assert holders(cli) == []
 
 
-def test_two_terminals_see_and_type_the_same_and_the_last_to_be_resized_decides(ready: Cli) -> None:
-    cli = ready
+def test_two_terminals_see_and_type_the_same_and_the_last_to_be_resized_decides(cli: Cli) -> None:
     cli.more["COLORTERM"] = "truecolor"
     with scripted({"say": "One answer for two."}) as model:
         cli.manifest(model.url)
@@ -125,8 +106,7 @@ def test_two_terminals_see_and_type_the_same_and_the_last_to_be_resized_decides(
     assert cli.slugs() == []
 
 
-def test_the_terminal_is_whole_and_is_given_back(ready: Cli, shell: Terminal, idle: ScriptedModel) -> None:
-    cli = ready
+def test_the_terminal_is_whole_and_is_given_back(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
     cli.manifest(idle.url)
     before = shell.say("stty -g")
     enter_claude(shell, f"claude-bottle start {cli.agent} --yes")
@@ -167,8 +147,7 @@ def leave_claude_busy(shell: Terminal) -> None:
     eventually(left, lambda: shell.screen)
 
 
-def test_a_claude_that_is_killed_gives_its_status_and_what_was_preserved(ready: Cli, shell: Terminal) -> None:
-    cli = ready
+def test_a_claude_that_is_killed_gives_its_status_and_what_was_preserved(cli: Cli, shell: Terminal) -> None:
     with scripted(
         {"prompt": {"contains": "work"}, **bash("echo '# mine' >> adder.py")}, {"say": "Done so far."}
     ) as model:
@@ -183,8 +162,7 @@ def test_a_claude_that_is_killed_gives_its_status_and_what_was_preserved(ready: 
     assert (flag(shell, "mouse_any_flag"), flag(shell, "alternate_on")) == ("0", "0")
 
 
-def test_nobody_has_to_be_attached_when_claude_ends(ready: Cli, shell: Terminal) -> None:
-    cli = ready
+def test_nobody_has_to_be_attached_when_claude_ends(cli: Cli, shell: Terminal) -> None:
     with scripted(
         {"prompt": {"contains": "work"}, **bash("echo '# mine' >> adder.py")}, {"say": "Done."}
     ) as model:
@@ -201,8 +179,7 @@ def test_nobody_has_to_be_attached_when_claude_ends(ready: Cli, shell: Terminal)
     assert cli.git("show", f"refs/bottles/{slug}/uncommitted:adder.py").endswith("# mine")
 
 
-def test_a_stop_ends_every_attached_terminal(ready: Cli, shell: Terminal, idle: ScriptedModel) -> None:
-    cli = ready
+def test_a_stop_ends_every_attached_terminal(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
     cli.manifest(idle.url)
     before = shell.say("stty -g")
     slug = cli.start()
@@ -218,9 +195,8 @@ def test_a_stop_ends_every_attached_terminal(ready: Cli, shell: Terminal, idle: 
 
 
 def test_a_holder_that_is_killed_takes_only_claude_along_and_the_next_continues(
-    ready: Cli, shell: Terminal
+    cli: Cli, shell: Terminal
 ) -> None:
-    cli = ready
     with scripted(
         {"prompt": {"contains": "remember purple"}, "say": "The first answer."},
         {"prompt": {"contains": "and now"}, "say": "The second answer."},
@@ -248,8 +224,7 @@ def test_a_holder_that_is_killed_takes_only_claude_along_and_the_next_continues(
     assert (cli.slugs(), cli.preserved()) == ([], [])
 
 
-def test_attaches_at_once_start_one_claude(ready: Cli, shell: Terminal, idle: ScriptedModel) -> None:
-    cli = ready
+def test_attaches_at_once_start_one_claude(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
     cli.manifest(idle.url)
     slug = cli.start()
     with terminal(cli, name="other") as other:
@@ -266,9 +241,8 @@ def test_attaches_at_once_start_one_claude(ready: Cli, shell: Terminal, idle: Sc
 
 
 def test_nothing_runs_in_a_bottle_before_its_launch_has_proved_it(
-    ready: Cli, shell: Terminal, idle: ScriptedModel
+    cli: Cli, shell: Terminal, idle: ScriptedModel
 ) -> None:
-    cli = ready
     cli.manifest(idle.url)
     slug = cli.start()
     with store.locked(BottlePaths(cli.state / slug)):  # as long as it is being launched
@@ -279,8 +253,7 @@ def test_nothing_runs_in_a_bottle_before_its_launch_has_proved_it(
     shell.see(READY)
 
 
-def test_what_cannot_be_attached_to(ready: Cli, shell: Terminal, idle: ScriptedModel) -> None:
-    cli = ready
+def test_what_cannot_be_attached_to(cli: Cli, shell: Terminal, idle: ScriptedModel) -> None:
     cli.manifest(idle.url)
     slug = cli.start()
     cli("attach", slug).failed(2, "needs a terminal")

@@ -32,7 +32,18 @@ def mounted(cli: Cli, script: str) -> Iterator[None]:
 
     The namespace is kept by a descriptor of ours and by no process, which would look like one left behind.
     """
-    argv = ["unshare", "--mount", "sh", "-ec", f"{script}\necho ready\nexec cat", "sh", str(cli.home)]
+    # As a slave: what this host unmounts, other tests' volumes among it, must not stay mounted here.
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "slave",
+        "sh",
+        "-ec",
+        f"{script}\necho ready\nexec cat",
+        "sh",
+        str(cli.home),
+    ]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe) as holder:
         assert holder.stdout is not None

@@ -31,13 +31,6 @@ def base_image() -> str:
     return local if engine("images", "--quiet", local) else "debian:bookworm-slim"
 
 
-@pytest.fixture
-def ready(cli: Cli, idle: ScriptedModel) -> Cli:
-    cli.repository()
-    cli.manifest(idle.url)
-    return cli
-
-
 def assert_clean(cli: Cli) -> None:
     """`cleanup` finds whatever is left, and then nothing is."""
     cli("cleanup", "--yes").ok()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from claude_bottle.scripted.server import ScriptedModel
 from tests.support.chaos import files_of
 from tests.support.e2e import Cli
 
@@ -12,11 +11,9 @@ pytestmark = pytest.mark.needs("envoy", "claude")
 
 
 @pytest.fixture
-def ready(cli: Cli, idle: ScriptedModel) -> Cli:
-    cli.repository()
-    cli.manifest(idle.url)
-    cli("list").ok()
-    return cli
+def ready(ready: Cli) -> Cli:
+    ready("list").ok()
+    return ready
 
 
 def test_a_start_that_was_killed_before_it_had_a_name_for_its_bottle(ready: Cli) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import ask, await_written, command_line, enter_claude, leave_claude, terminal
+from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_terminal import ask, await_written, enter_claude, leave_claude, terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude", "tmux")
 
@@ -17,10 +15,8 @@ def row(cli: Cli) -> dict[str, object]:
     return dict(found)
 
 
+@pytest.mark.usefixtures("with_command")
 def test_an_agent_outlives_its_terminals_and_its_bottle(cli: Cli) -> None:
-    cli.repository()
-    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
-    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
     with scripted(
         {"prompt": {"contains": "make a mark"}, **bash("echo '# one' >> adder.py && git commit -qam One")},
         {"say": "The mark is made."},

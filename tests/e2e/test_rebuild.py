@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
-from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import Terminal, command_line, enter_claude, terminal
+from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_asking import asking, waiting
+from tests.support.e2e_terminal import Terminal, enter_claude
 
 pytestmark = [
     pytest.mark.needs("envoy", "claude", "docker"),
     pytest.mark.backends("docker"),
 ]
 
-TOOL = "mcp__claude-bottle__capability-block"
 
-
-def asking(**wanted: object) -> dict[str, Any]:
-    return {"tools": [{"name": TOOL, "input": {"justification": "I need it", **wanted}}]}
-
-
-def mine(cli: Cli, script: str) -> str:
-    """A line that no other test's image has."""
-    return f"RUN {script} # {cli.agent}"
-
-
-@pytest.fixture
-def shell(cli: Cli) -> Iterator[Terminal]:
-    cli.repository()
-    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
-    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
-    with terminal(cli) as found:
-        yield found
-
-
-def waiting(cli: Cli) -> str:
-    """The one proposal that waits."""
-    found: list[str] = []
-
-    def asked() -> bool:
-        found[:] = [row[0] for row in cli("proposals", "list").ok().rows]
-        return bool(found)
-
-    eventually(asked)
-    (ident,) = found
-    return ident
+ADDED = f"RUN echo mine > /etc/added # {secrets.token_hex(4)}"  # built once in a run of these tests
 
 
 def begin(cli: Cli, shell: Terminal) -> str:
@@ -74,7 +44,7 @@ def leave(shell: Terminal) -> None:
 @pytest.mark.needs("tmux")
 def test_a_missing_tool_is_asked_for_and_the_conversation_goes_on(cli: Cli, shell: Terminal) -> None:
     with scripted(
-        {"prompt": {"contains": "please"}, **asking(packages=["tree"])},
+        {"prompt": {"contains": "please"}, **asking("capability-block", packages=["tree"])},
         {"expect": [{"contains": "approved"}], "say": "I wait for it."},
         {"prompt": {"contains": "was rebuilt with packages tree"}, **bash("tree --version; cat left")},
         {"expect": [{"contains": ["tree v", "mine"]}], "say": "It is there now."},
@@ -105,7 +75,7 @@ def test_what_was_added_and_decided_is_there_afterwards_and_is_shown(cli: Cli, i
     slug = cli.start()
     cli("allowlist", "add", slug, "granted.example.org").ok()
     cli("allowlist", "remove", slug, "taken.example.org").ok()
-    rebuild(cli, slug, mine(cli, "echo mine > /etc/added")).ok()
+    rebuild(cli, slug, ADDED).ok()
     hosts = [row[0].split()[0] for row in cli("allowlist", "show", slug).ok().rows]
     assert hosts == ["kept.example.org", "granted.example.org"]
     assert cli.inside(slug, "cat /etc/added").ok().text == "mine\n"
@@ -182,7 +152,7 @@ def test_a_build_that_fails_leaves_the_bottle_alone(cli: Cli, idle: ScriptedMode
     slug = cli.start()
     before = cli.container_ids()
     cli.inside(slug, "(sleep 1000 &) ; echo '# open' >> adder.py").ok()
-    rebuild(cli, slug, mine(cli, "echo the-reason-why && false")).failed(
+    rebuild(cli, slug, f"RUN echo the-reason-why && false # {cli.agent}").failed(
         1, "cannot be built", "the-reason-why"
     )
     assert cli.container_ids() == before
@@ -196,7 +166,7 @@ def test_a_failure_after_the_stop_brings_the_old_bottle_back(cli: Cli, idle: Scr
     cli.manifest(idle.url)
     slug = cli.start()
     cli.inside(slug, "echo '# open' >> adder.py").ok()
-    done = rebuild(cli, slug, mine(cli, "echo mine > /etc/added"), FAIL_ONCE)
+    done = rebuild(cli, slug, ADDED, FAIL_ONCE)
     assert done.status == 1
     assert f"{slug} was not rebuilt, and goes on as it was before: the planted fault" in done.talk
     assert cli.slugs() == [slug]
@@ -212,7 +182,7 @@ def test_a_rebuild_that_is_killed_can_be_resumed(cli: Cli, idle: ScriptedModel, 
     cli.manifest(idle.url)
     slug = cli.start()
     cli.inside(slug, "echo '# open' >> adder.py").ok()
-    done = rebuild(cli, slug, mine(cli, "echo mine > /etc/added"), KILL + PLACES[place])
+    done = rebuild(cli, slug, ADDED, KILL + PLACES[place])
     assert done.status == -signal.SIGKILL, done.everything
     if place in ("noted", "launched", "told"):
         assert cli.slugs() == [slug]
@@ -241,6 +211,6 @@ def test_a_manifest_that_says_more_by_now_is_not_slipped_in(cli: Cli, idle: Scri
     cli.manifest(idle.url)
     slug = cli.start()
     cli.manifest(idle.url, bottle="env: {MORE: more}\n")
-    done = rebuild(cli, slug, mine(cli, "true"))
+    done = rebuild(cli, slug, "RUN true")
     done.failed(1, "the manifest has changed", "MORE")
     assert cli.slugs() == [slug]

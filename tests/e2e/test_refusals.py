@@ -20,14 +20,6 @@ pytestmark = [pytest.mark.backends("bubblewrap"), pytest.mark.needs("envoy", "cl
 START = ("--detach", "--yes")
 
 
-@pytest.fixture
-def ready(cli: Cli, idle: ScriptedModel) -> Cli:
-    """All that a start needs is there."""
-    cli.repository()
-    cli.manifest(idle.url)
-    return cli
-
-
 def assert_untouched(cli: Cli) -> None:
     cli.assert_nothing_is_left()
     assert (

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
-from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import Terminal, await_written, command_line, terminal
+from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_terminal import Terminal, await_written
 
 pytestmark = pytest.mark.needs("envoy", "claude")
 
@@ -27,15 +26,6 @@ def stopped(cli: Cli, idle: ScriptedModel) -> tuple[Cli, str]:
     cli.inside(slug, f"echo '# one' >> adder.py; {COMMIT} One; echo '# open' >> adder.py").ok()
     assert f"claude-bottle resume {slug}" in cli("stop", slug).ok().talk
     return cli, slug
-
-
-@pytest.fixture
-def shell(cli: Cli) -> Iterator[Terminal]:
-    cli.repository()
-    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
-    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
-    with terminal(cli) as found:
-        yield found
 
 
 def marker(cli: Cli, slug: str) -> str:

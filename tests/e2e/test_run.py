@@ -178,8 +178,14 @@ class Refusing(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.refuse(403)
+
+    def do_GET(self) -> None:  # settings: Claude Code asks again and again where a server knows no answer
+        self.refuse(404)
+
+    def refuse(self, status: int) -> None:
         body = b'{"type": "error", "error": {"type": "permission_error", "message": "who are you"}}'
-        self.send_response(403)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

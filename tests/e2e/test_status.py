@@ -27,13 +27,6 @@ CHOICE = {
 }
 
 
-@pytest.fixture
-def ready(cli: Cli, idle: ScriptedModel) -> Cli:
-    cli.repository()
-    cli.manifest(idle.url)
-    return cli
-
-
 @pytest.mark.needs("tmux")
 def test_what_the_real_claude_code_does_is_seen_from_outside(cli: Cli) -> None:
     """Its session file is not documented: whoever changes the pinned version learns here what became of it."""

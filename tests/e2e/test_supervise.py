@@ -3,143 +3,30 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_bottle.backend import load_backend
-from claude_bottle.backend.base import Bottle
-from claude_bottle.errors import BottleError
-from claude_bottle.policy.live import Bounds, LivePolicy, LiveRoute, live_from_json, live_to_json
-from claude_bottle.policy.proposals import APPROVED, REJECTED, Answer, Proposal
-from claude_bottle.policy.proposals_json import answer_to_json, queue_from_json
-from claude_bottle.policy.rules import parse_upstream
+from claude_bottle.operations.claude import arguments
 from claude_bottle.scripted.server import ScriptedModel
-from claude_bottle.sidecars.egress.certs import CertAndKey, make_leaves
-from claude_bottle.state import store
-from claude_bottle.state.paths import Home
 from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_terminal import await_written
+from tests.support.operators import Operator, beside
 
 pytestmark = pytest.mark.needs("envoy", "claude")
 
 TOOL = "mcp__claude-bottle__{}"
-ASK = {"host": "asked.example.org", "methods": ["GET"], "justification": "The manual is there."}
+ASK: dict[str, Any] = {
+    "host": "asked.example.org",
+    "methods": ["GET"],
+    "justification": "The manual is there.",
+}
 READ = "curl -s -m 20 -o /dev/null -w '%{http_code}/%{http_connect} ' https://asked.example.org/"
 PORT = "python3 -c \"import socket; s = socket.socket(); print(s.connect_ex(('127.0.0.1', 9100)))\""
 
 
 def tool(name: str, **arguments: object) -> dict[str, Any]:
     return {"tools": [{"name": TOOL.format(name), "input": arguments}]}
-
-
-class Operator:
-    """Answers what waits, by the control channel of the bottle."""
-
-    def __init__(self, cli: Cli) -> None:
-        self._home = Home(cli.home)
-        self._cli = cli
-
-    def bottle(self) -> Bottle | None:
-        for slug in self._cli.slugs():
-            metadata = store.load(self._home, slug)
-            found = load_backend(metadata.backend).find(metadata, self._home.bottle(slug))
-            if found is not None:
-                return found
-        return None
-
-    def look(self) -> tuple[Bottle, LivePolicy, tuple[Proposal, ...]] | None:
-        bottle = self.bottle()
-        if bottle is None:
-            return None
-        try:
-            said = bottle.control({"op": "look"}, 20.0)
-        except BottleError:
-            return None  # it starts
-        assert said["ok"], said
-        return bottle, live_from_json(said["live"]), queue_from_json(said["proposals"]).proposals
-
-    def pending(self) -> tuple[Bottle, LivePolicy, Proposal]:
-        found: list[tuple[Bottle, LivePolicy, Proposal]] = []
-
-        def waits() -> bool:
-            seen = self.look()
-            if seen is not None:
-                found.extend((seen[0], seen[1], item) for item in seen[2] if item.answer is None)
-            return bool(found)
-
-        eventually(waits)
-        return found[0]
-
-    def approve(self, bounds: Bounds = Bounds(), upstream: str | None = None) -> Proposal:
-        bottle, policy, proposal = self.pending()
-        route = proposal.asked.route
-        assert route is not None
-        if upstream is not None:  # the operator's own server plays the internet
-            route = route._replace(upstream=parse_upstream(upstream))
-        authority = bottle.control({"op": "authority"}, 20.0)
-        leaves = make_leaves(CertAndKey(authority["cert"], authority["key"]), [route.host])
-        after = LivePolicy((*policy.routes, LiveRoute(route, bounds, "d-approve")), policy.version + 1)
-        said = bottle.control(
-            {
-                "op": "change",
-                "expect": policy.version,
-                "live": live_to_json(after),
-                "leaves": {name: [leaf.cert_pem, leaf.key_pem] for name, leaf in leaves.items()},
-                "credentials": {},
-                "answers": [
-                    [
-                        proposal.id,
-                        answer_to_json(Answer(APPROVED, "d-approve", time.time(), "fine", route, bounds)),
-                    ]
-                ],
-                "decision": "d-approve",
-            },
-            20.0,
-        )
-        assert said["ok"], said
-        return proposal
-
-    def reject(self, reason: str) -> Proposal:
-        bottle, _, proposal = self.pending()
-        said = bottle.control(
-            {
-                "op": "change",
-                "expect": None,
-                "live": None,
-                "leaves": {},
-                "credentials": {},
-                "answers": [[proposal.id, answer_to_json(Answer(REJECTED, "d-reject", time.time(), reason))]],
-                "decision": "d-reject",
-            },
-            20.0,
-        )
-        assert said["ok"], said
-        return proposal
-
-
-@contextmanager
-def beside(work: Any) -> Iterator[list[Any]]:
-    """What the operator does while the agent waits; its result, or its error, is the test's."""
-    done: list[Any] = []
-
-    def running() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again in the test
-            done.append(error)
-
-    thread = threading.Thread(target=running, daemon=True)
-    thread.start()
-    yield done
-    thread.join(60)
-    assert done
-    if isinstance(done[0], BaseException):
-        raise done[0]
 
 
 def offered(model: ScriptedModel) -> list[set[str]]:
@@ -158,22 +45,21 @@ def test_an_agent_is_denied_asks_is_told_and_goes_on_until_the_grant_is_used_up(
     operator = Operator(cli)
     with scripted(
         {**bash(READ), "system": {"contains": "You work in a bottle"}},
-        {"expect": [{"contains": "/403"}], **tool("egress-block", **ASK, duration="10m")},
+        {"expect": [{"contains": "403/200"}], **tool("egress-block", **ASK, duration="10m")},
         {
-            "expect": [{"contains": ["Approved", "asked.example.org", "fine", "2 uses"]}],
+            "expect": [{"contains": ["Approved", "asked.example.org", "2 uses"]}],
             **tool("list-egress-routes"),
         },
         {"expect": [{"contains": "asked.example.org"}], **tool("egress-block", **ASK)},
         {"expect": [{"contains": "in-force"}], **bash(f"{READ}; {READ}; {READ}")},
-        {"expect": [{"contains": "200/200 200/200 ", "matches": "000/403 ?$"}], "say": "Done."},
+        {"expect": [{"contains": "200/200 200/200 ", "matches": "403/200 ?$"}], "say": "Done."},
     ) as model:
-        cli.manifest(model.url)
-        with beside(lambda: operator.approve(Bounds(None, 2), model.url)) as answered:
+        own = f"  - {{host: asked.example.org, upstream: '{model.url}', paths: [/front]}}\n"
+        cli.manifest(model.url, bottle=own)
+        with beside(lambda: operator.approve("--uses", "2")):
             done = cli("run", cli.agent, "-p", "Read the manual.", "--yes", "--wait-for-operator")
     assert (model.failures, model.finished) == ((), True), done.everything
     done.ok()
-    (proposal,) = answered
-    assert (proposal.asked.justification, proposal.asked.wish) == ("The manual is there.", 600.0)
     assert all(TOOL.format("egress-block") in names for names in offered(model))
     cli.assert_nothing_is_left()
 
@@ -199,38 +85,29 @@ def test_claude_is_killed_while_it_waits_and_asks_the_same_when_it_comes_back(cl
     operator = Operator(cli)
     with scripted(
         tool("egress-block", **ASK),
-        {"expect": [{"contains": ["Approved", "fine"]}], "say": "Done."},
+        {"expect": [{"contains": "Approved"}], "say": "Done."},
     ) as model:
         cli.manifest(model.url)
         slug = cli.start()
-        arguments = json.dumps(["claude", *prepared_arguments(cli), "-p", "Read the manual."])
-        run = f"import os, json; os.execvp('claude', json.loads({arguments!r}))"
-        with cli.begun("exec", slug, "--", "python3", "-c", run) as first:
-            ident = operator.pending()[2].id
+        with cli.begun("exec", slug, "--", *claude("Read the manual.")) as first:
+            ident = operator.pending()
             first.kill()
             first.wait()
         cli.kill_claude(slug)
-        found = operator.look()
-        assert found is not None
-        assert [(item.id, item.state, item.told) for item in found[2]] == [(ident, "pending", False)]
-        with beside(lambda: operator.approve() if _asked_twice(operator) else None):
-            done = cli("exec", slug, "--", "python3", "-c", run)
+        assert [(item["id"], item["state"], item["told"]) for item in operator.asked()] == [
+            (ident, "pending", False)
+        ]
+        with beside(lambda: operator.approve(times=2)):
+            done = cli("exec", slug, "--", *claude("Read the manual."))
         assert (model.failures, model.finished) == ((), True), done.everything
-        found = operator.look()
-        assert found is not None
-        assert [(item.id, item.times, item.told) for item in found[2]] == [(ident, 2, True)]
+        assert [(item["id"], item["times"], item["told"]) for item in operator.asked()] == [(ident, 2, True)]
         cli("stop", slug).ok()
 
 
-def _asked_twice(operator: Operator) -> bool:
-    eventually(lambda: operator.pending()[2].times == 2)
-    return True
-
-
-def prepared_arguments(cli: Cli) -> list[str]:
-    from claude_bottle.operations.claude import arguments
-
-    return arguments("", None, supervised=True)
+def claude(prompt: str, *more: str) -> list[str]:
+    """Claude Code as a bottle runs it, without a terminal."""
+    argv = json.dumps(["claude", *arguments("", None, supervised=True), *more, "-p", prompt])
+    return ["python3", "-c", f"import os, json; os.execvp('claude', json.loads({argv!r}))"]
 
 
 def test_the_agents_own_servers_and_those_of_the_project_stay(cli: Cli) -> None:
@@ -286,20 +163,25 @@ def test_where_the_agent_may_propose_nothing_nothing_listens(cli: Cli) -> None:
     assert not [name for found in names for name in found if "claude-bottle" in name]
 
 
-def test_the_proposals_of_a_bottle_that_ended_are_kept_for_its_next_life(cli: Cli, tmp_path: Path) -> None:
+def test_what_was_asked_in_a_bottle_that_was_killed_waits_until_it_is_resumed(cli: Cli) -> None:
     operator = Operator(cli)
     with scripted(
-        tool("egress-block", **ASK), {"expect": [{"contains": "Rejected"}], "say": "Done."}
+        tool("egress-block", **ASK),
+        {"expect": [{"contains": "interrupted"}], **tool("egress-block", **ASK)},
+        {"expect": [{"contains": ["Rejected", "not today"]}], "say": "Done."},
     ) as model:
         cli.manifest(model.url)
         slug = cli.start()
-        arguments = json.dumps(["claude", *prepared_arguments(cli), "-p", "Read the manual."])
-        run = f"import os, json; os.execvp('claude', json.loads({arguments!r}))"
-        with cli.begun("exec", slug, "--", "python3", "-c", run) as first:
-            ident = operator.pending()[2].id
+        with cli.begun("exec", slug, "--", *claude("Read the manual.")) as first:
+            ident = operator.pending()
+            await_written(cli, slug, ASK["justification"])
             cli.kill(slug)
             first.wait()
         eventually(lambda: not cli.slugs())
         cli("resume", slug, "--detach", "--yes").ok()
-        assert operator.pending()[2].id == ident
+        assert operator.pending() == ident
+        with beside(lambda: operator.reject("not today", times=2)):
+            done = cli("exec", slug, "--", *claude("Go on.", "--continue"))
+        assert (model.failures, model.finished) == ((), True), done.everything
+        assert [(item["id"], item["told"]) for item in operator.asked()] == [(ident, True)]
         cli("stop", slug).ok()

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from claude_bottle.scripted.server import ScriptedModel
-from tests.support.e2e import Cli, bash, eventually, scripted, write
-from tests.support.e2e_terminal import Terminal, command_line, terminal
+from tests.support.e2e import Cli, bash, eventually, scripted
+from tests.support.e2e_terminal import Terminal
 
 pytestmark = pytest.mark.needs("envoy", "claude", "tmux")
-
-
-@pytest.fixture
-def shell(cli: Cli) -> Iterator[Terminal]:
-    cli.repository()
-    write(cli.root / "operator" / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n').chmod(0o755)
-    cli.more["PATH"] = f"{cli.root}/operator:{os.environ['PATH']}"
-    with terminal(cli) as found:
-        yield found
 
 
 def prompt_box(screen: str) -> bool:

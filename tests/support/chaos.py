@@ -148,10 +148,14 @@ class Networks:
     def __init__(self, cli: Cli) -> None:
         self._cli = cli
         self._own = _network_of("self")
+        self._before: set[int] = set()
         self._held: dict[str, int] = {}
 
     def look(self) -> None:
-        for pid in self._cli.processes(""):
+        there = {*self._cli.processes("")}
+        lasting = there & self._before  # any process of this host may see a mount of this world for a moment
+        self._before = there
+        for pid in lasting:
             found = _network_of(pid)
             if found and found != self._own and found not in self._held:
                 with suppress(OSError):

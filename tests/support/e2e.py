@@ -5,7 +5,6 @@ Invariant: nothing of the operator's environment is seen, and `leftovers` finds 
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
@@ -24,56 +23,13 @@ from typing import Any
 from claude_bottle.scripted.parse import load_script, parse_script
 from claude_bottle.scripted.script import Script
 from claude_bottle.scripted.server import ScriptedModel
+from tests.support.done import Done
+from tests.support.traces import engine_says, groups_of, processes_of, traces
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "tests" / "fixtures" / "scripts"
 PATIENCE = 120.0  # seconds for what takes two on a quiet machine
 _MAIN = "import sys; sys.path[:0] = {path!r}; from claude_bottle.cli import main; sys.exit(main())"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command that has ended."""
-
-    status: int
-    out: bytes
-    err: bytes
-
-    @property
-    def text(self) -> str:
-        return self.out.decode()
-
-    @property
-    def talk(self) -> str:
-        return self.err.decode(errors="replace")
-
-    @property
-    def json(self) -> dict[str, Any]:
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-    @property
-    def rows(self) -> list[list[str]]:
-        return [line.split("\t") for line in self.text.splitlines()]
-
-    def ok(self) -> Done:
-        assert self.status == 0, self.everything
-        return self
-
-    def failed(self, status: int, *words: str) -> Done:
-        """Ended as an error should: this status, these words, nothing on stdout, and no traceback."""
-        assert self.status == status, self.everything
-        assert "Traceback" not in self.talk, self.everything
-        assert not [word for word in words if word not in self.talk], self.everything
-        assert self.out == b"", self.everything
-        return self
-
-    @property
-    def everything(self) -> str:
-        return (
-            f"status {self.status}\n--- stdout\n{self.out.decode(errors='replace')}\n--- stderr\n{self.talk}"
-        )
 
 
 def python_main(python: str = sys.executable) -> tuple[str, ...]:
@@ -298,7 +254,11 @@ class Cli:
 
     def leftovers(self) -> list[str]:
         """Every process and control group that belongs to this world."""
-        return [*(f"{pid}: {what}" for pid, what in self._processes()), *self._groups(), *self.containers()]
+        return [
+            *(f"{pid}: {what}" for pid, what in self._processes()),
+            *groups_of(f"claude-bottle-{self.agent}-"),
+            *self.containers(),
+        ]
 
     def containers(self) -> list[str]:
         """Those of this world, whether they run or not."""
@@ -312,15 +272,7 @@ class Cli:
         return self._of_engine("volume", "ls", "--quiet")
 
     def _of_engine(self, *question: str) -> list[str]:
-        if self.backend != "docker":
-            return []
-        done = subprocess.run(
-            ["docker", *question, "--filter", f"name={self.agent}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.split()
+        return engine_says(*question, name=self.agent) if self.backend == "docker" else []
 
     def assert_nothing_runs(self) -> None:
         """Asks no engine, which may be down."""
@@ -331,19 +283,7 @@ class Cli:
         eventually(lambda: not self.leftovers(), lambda: "\n".join(self.leftovers()))
 
     def _processes(self) -> Iterator[tuple[int, str]]:
-        needles = (str(self.root), self.agent)
-        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-            if pid != os.getpid() and any(needle in text for text in traces(pid) for needle in needles):
-                yield pid, next(traces(pid), "")
-
-    def _groups(self) -> list[str]:
-        prefix = f"claude-bottle-{self.agent}-"
-        return [
-            os.path.join(folder, name)
-            for folder, folders, _ in os.walk("/sys/fs/cgroup")
-            for name in folders
-            if name.startswith(prefix)
-        ]
+        return processes_of((str(self.root), self.agent))
 
     def close(self) -> None:
         """Ends every bottle, then whatever is left of this world."""
@@ -358,19 +298,6 @@ class Cli:
                 os.kill(pid, signal.SIGKILL)
         if volumes := self.volumes():  # of bottles whose state was preserved
             subprocess.run(["docker", "volume", "rm", *volumes], capture_output=True, check=False)
-
-
-def traces(pid: int) -> Iterator[str]:
-    """Where a process shows what it works on: its command line, folder, files and mounts."""
-    with suppress(OSError):
-        yield Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        yield os.readlink(f"/proc/{pid}/cwd")
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                yield os.readlink(f"/proc/{pid}/fd/{name}")
-        # An engine shows a volume to all of this host for a moment, while it puts files into it.
-        if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
-            yield Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
 
 
 def eventually(holds: Callable[[], bool], otherwise: Callable[[], str] = lambda: "it never happened") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.e2e import Cli, eventually
+from tests.support.e2e import Cli, eventually, write
 
 READY = "bypass permissions on"  # what Claude Code shows when it takes a prompt
 _QUIET_SHELL = "PS1='$ ' exec bash --norc --noprofile"
@@ -92,6 +92,13 @@ def _alive(of: Terminal) -> bool:
 def command_line(cli: Cli, *arguments: str) -> str:
     """The command as it would be typed."""
     return shlex.join([*cli.command, *arguments])
+
+
+def know_command(cli: Cli) -> None:
+    """This operator's shells find `claude-bottle`."""
+    program = write(cli.user_home / "claude-bottle", f'#!/bin/sh\nexec {command_line(cli)} "$@"\n')
+    program.chmod(0o755)
+    cli.more["PATH"] = f"{cli.user_home}:{cli.env['PATH']}"
 
 
 def enter_claude(shell: Terminal, command: str) -> None:

@@ -24,9 +24,13 @@ _PATIENCE = 60.0  # seconds for what takes two on a quiet machine
 _SPACES = ("--net", "--mount", "--pid")
 _MAKE = ("unshare", *_SPACES, "--fork", "--kill-child", "--mount-proc")
 # The engine's own files of a running system are out of sight: sockets, locks, process numbers, settings, keys.
+# So are their mounts: a copy that stays here would look as if a bottle of theirs still ran.
 # Then the first process waits for the end of its input, and for whatever becomes its child.
 _HOLD = """
 ip link set lo up
+while read -r _ _ _ _ point _; do
+    case $point in /var/lib/docker/*|/var/lib/containerd/*|/run/docker/*) umount -l "$point" || true ;; esac
+done </proc/self/mountinfo
 mount -t tmpfs tmpfs /run
 [ ! -d /etc/docker ] || mount -t tmpfs tmpfs /etc/docker
 mount -t tmpfs -o "size=$2" tmpfs "$1"

@@ -86,11 +86,12 @@ class Seen:
 
 
 class Upstream:
-    """A plain HTTP server on loopback that answers everything with 200."""
+    """A plain HTTP server on loopback that answers everything with 200, but what ends in /slow never to the end."""
 
     def __init__(self) -> None:
         self.requests: list[Seen] = []
-        seen = self.requests
+        seen, over = self.requests, threading.Event()
+        self._over = over
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -98,6 +99,11 @@ class Upstream:
                     Seen(self.requestline, {key.lower(): value for key, value in self.headers.items()})
                 )
                 self.send_response(200)
+                if self.path.endswith("/slow"):
+                    self.end_headers()
+                    self.wfile.write(b"begun\n")
+                    over.wait()
+                    return
                 self.send_header("content-length", "2")
                 self.end_headers()
                 self.wfile.write(b"ok")
@@ -117,5 +123,6 @@ class Upstream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         self._server.shutdown()
         self._server.server_close()

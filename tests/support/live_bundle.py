@@ -20,16 +20,10 @@ from typing import Any
 
 from claude_bottle.policy.live import UNBOUNDED, Bounds, LivePolicy, LiveRoute, live_from_json, live_to_json
 from claude_bottle.policy.model import Policy, Route
-from claude_bottle.sidecars.bundle_spec import (
-    ENVOY_CONFIG,
-    ENVOY_LOG,
-    BundleSpec,
-    spec_from_json,
-    spec_to_json,
-)
+from claude_bottle.sidecars.bundle_spec import BundleSpec, spec_from_json, spec_to_json
 from claude_bottle.sidecars.control_client import ask, within
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaf, make_leaves
-from claude_bottle.sidecars.egress.envoy import envoy_argv
+from claude_bottle.sidecars.egress.envoy_start import ENVOY_CONFIG, ENVOY_LOG, envoy_argv
 from claude_bottle.sidecars.egress.outlets import inspected_chains
 
 ROOT = Path(__file__).parents[2]
@@ -311,7 +305,7 @@ def main() -> None:
     from claude_bottle.sidecars import in_force, reach
     from claude_bottle.sidecars.bundle import Bundle
     from claude_bottle.sidecars.child import Child, write_for_envoy
-    from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
+    from claude_bottle.sidecars.egress.envoy_start import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
     from claude_bottle.sidecars.pipelock.dialler import Dialler, connect_address
 
     told = json.loads(sys.stdin.readline())

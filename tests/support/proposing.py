@@ -16,7 +16,7 @@ from claude_bottle.operations.launch import Launched, launch
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import EGRESS, Asked, Proposal, Queue
 from claude_bottle.policy.proposals_json import queue_to_json
-from tests.support.bottles import World, no_progress, nobody_asks, sweep
+from tests.support.bottles import World, no_progress, nobody_asks, shell_inside, sweep
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +79,11 @@ class Asking:
         out, talk = process.communicate(timeout=120)
         assert "Traceback" not in talk, talk
         return Said(process.returncode, out, talk)
+
+    def fetch(self, url: str) -> str:
+        """The status that a client inside sees."""
+        script = 'curl -s -o /dev/null -m 20 -w "%{http_code}" "$1"'
+        return shell_inside(self.launched.bottle, script, url).text.strip()
 
 
 @contextmanager

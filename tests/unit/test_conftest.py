@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ def write_tests(project: pytest.Pytester, source: str) -> None:
     (project.path / "tests" / "test_it.py").write_text("import pytest\n" + source, encoding="utf-8")
 
 
-def run(project: pytest.Pytester) -> pytest.RunResult:
-    return project.runpytest_inprocess("-ra", "--strict-markers", "-p", "no:hypothesispytest", "tests")
+def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    fixed = ("-ra", "--strict-markers", "-p", "no:hypothesispytest")
+    return project.runpytest_inprocess(*fixed, *options, "tests", no_reraise_ctrlc=True)
 
 
 def tool(path: Path, script: str) -> Path:
@@ -145,3 +147,54 @@ def test_a_chosen_claude_that_does_not_run_is_not_replaced_by_another(
     monkeypatch.setenv("CLAUDE_BOTTLE_CLAUDE", str(project.path / "nowhere"))
     write_tests(project, USES_CLAUDE)
     run(project).assert_outcomes(skipped=1)
+
+
+PARALLEL = ("-n", "2", "--dist", "loadfile")
+
+
+def test_two_processes_skip_and_require_as_one_does(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUIRE_BACKENDS", "docker")
+    write_tests(project, ASKS_FOR_TMUX + ASKS_FOR_TMUX.replace("tmux", "docker").replace("test_it", "test_2"))
+    result = run(project, *PARALLEL)
+    result.assert_outcomes(skipped=1, errors=1)
+    result.stdout.fnmatch_lines(["*REQUIRE_BACKENDS names docker, but docker is not on the PATH*"])
+    result.stdout.fnmatch_lines(["SKIPPED*needs tmux: tmux is not on the PATH"])
+
+
+def test_in_two_processes_a_misspelt_need_fails(project: pytest.Pytester) -> None:
+    write_tests(project, '@pytest.mark.needs("tmuxx")\ndef test_it(): pass\n')
+    result = run(project, *PARALLEL)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*names tmuxx; known are*"])
+
+
+TELLS = """
+import os, pathlib, pytest
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logstart():
+    if os.getpid() == {pid}:
+        pathlib.Path("heard").touch()
+def pytest_keyboard_interrupt():
+    pathlib.Path("interrupted").touch()
+"""
+SLOW = """
+import os, pathlib, signal, time
+def test_slow():
+    while not pathlib.Path("heard").exists(): time.sleep(0.02)
+    os.kill({pid}, signal.SIGINT)
+    while not pathlib.Path("interrupted").exists(): time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("options", [(), PARALLEL])
+def test_a_run_that_is_interrupted_says_where_it_was(
+    project: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    """A test in a process of its own goes on meanwhile, and ends by itself: the run waits for it a while."""
+    (project.path / "conftest.py").write_text(TELLS.format(pid=os.getpid()), encoding="utf-8")
+    write_tests(project, SLOW.format(pid=os.getpid()))
+    result = run(project, *options)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["INTERRUPTED tests/test_it.py::test_slow"])

@@ -12,8 +12,13 @@ from claude_bottle.backend.bubblewrap.argv import staged_argv
 from claude_bottle.backend.bubblewrap.plan import EnvoyPlan
 from claude_bottle.backend.bubblewrap.stage import to_json
 from claude_bottle.backend.python import PACKAGE_ROOT
-from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG, ENVOY_LOG
-from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, envoy_bootstrap
+from claude_bottle.sidecars.egress.envoy_start import (
+    CLUSTERS_FILE,
+    ENVOY_CONFIG,
+    ENVOY_LOG,
+    LISTENERS_FILE,
+    envoy_bootstrap,
+)
 
 
 def envoy_argv(plan: EnvoyPlan, files: EnvoyFiles) -> list[str]:

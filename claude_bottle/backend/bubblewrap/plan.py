@@ -13,8 +13,7 @@ from claude_bottle.backend.bubblewrap.argv import Mount, confined_arguments
 from claude_bottle.backend.bubblewrap.cgroups import LimitPlan, plan_limits
 from claude_bottle.backend.bubblewrap.host import SYMLINKS_FIXED, HostFacts
 from claude_bottle.backend.bubblewrap.stage import STAGE, Source, Stage
-from claude_bottle.sidecars.bundle_spec import ENVOY_CONFIG
-from claude_bottle.sidecars.egress.envoy import envoy_argv
+from claude_bottle.sidecars.egress.envoy_start import ENVOY_CONFIG, envoy_argv
 
 ENVOY_FOLDER, ENVOY_BINARY, ENVOY_AUTHORITIES = "/run/egress", "/opt/envoy", "/opt/authorities.pem"
 

@@ -28,7 +28,16 @@ from claude_bottle.backend.base import (
 from claude_bottle.backend.docker.api import EngineError, SystemEngine
 from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.bottle import DockerBottle
-from claude_bottle.backend.docker.engine import VARIABLES, EngineFacts, find, judge, observe, without_client
+from claude_bottle.backend.docker.engine import (
+    VARIABLES,
+    WITHOUT_CLIENT,
+    EngineFacts,
+    find,
+    has_client,
+    judge,
+    observe,
+    unfit_client,
+)
 from claude_bottle.backend.docker.enumerate import (
     active_agents,
     containers,
@@ -70,14 +79,15 @@ class DockerBackend(BottleBackend):
     @cached_property
     def _facts(self) -> EngineFacts:
         """The engine as it was when this backend first asked."""
-        lacking = without_client(self._runner, self._environment)
-        if lacking is not None:
-            return lacking
+        if not has_client(self._environment):
+            return WITHOUT_CLIENT
         try:
             endpoint, engine = self._found
+            found = observe(engine, endpoint)
         except BottleError as error:
-            return EngineFacts(fault=f"the engine cannot be asked: {error.message}", hint=error.hint)
-        return observe(engine, endpoint)
+            found = EngineFacts(fault=f"the engine cannot be asked: {error.message}", hint=error.hint)
+        # It takes longer than all the rest to ask the client, which says more only where the engine does not.
+        return found if not found.fault else unfit_client(self._runner) or found
 
     def check(self) -> Readiness:
         return judge(self._facts)
@@ -149,6 +159,8 @@ class DockerBackend(BottleBackend):
         assert isinstance(plan, DockerPlan)
         if not images.missing(self._engine, plan.missing):  # somebody may have made them since
             return
+        if (unfit := unfit_client(self._runner)) is not None:
+            raise BackendMissingError(f"no image can be built: {unfit.fault}", unfit.hint)
         for recipe, tag in reversed(self._recipes(plan.request)):
             if tag in plan.missing:
                 assert isinstance(recipe, images.Recipe)
@@ -168,8 +180,8 @@ class DockerBackend(BottleBackend):
 
         assert isinstance(plan, DockerPlan)
         self.build(plan, progress)
-        launching = Launching(plan, self._engine)
-        launching.start(secrets, envoy, bundle, progress)
+        launching = Launching(plan, self._engine, progress)
+        launching.start(secrets, envoy, bundle)
         return DockerBottle(plan.names, self._engine, launching)
 
     def find(self, metadata: Metadata, paths: BottlePaths) -> DockerBottle | None:
@@ -225,7 +237,7 @@ class DockerBackend(BottleBackend):
         from claude_bottle.backend.docker.bodies import BUNDLE_LOG
         from claude_bottle.backend.docker.files import take_out
 
-        if self._facts.local or self._facts.fault:
+        if self.logs_at_hand(paths) or self._facts.local or self._facts.fault:
             return  # they are here, or what is here is all that can be had
         logs = self._copied(_names(metadata.slug, paths).sidecars, BUNDLE_LOG, "the logs")
         if logs is not None:

@@ -57,6 +57,11 @@ _PODMAN = EngineFacts(
 )
 
 
+WITHOUT_CLIENT = EngineFacts(
+    fault="docker is not installed", hint="install Docker, or use --backend bubblewrap"
+)
+
+
 def docker(*arguments: str, stdin: bytes = b"", timeout: float = 60.0) -> Command:
     """The engine's client, for what the engine itself cannot do: contexts, and builds."""
     return Command(("docker", *arguments), stdin=stdin, timeout=timeout, keep=VARIABLES)
@@ -87,11 +92,12 @@ def _info(engine: Engine) -> Mapping[str, Any]:
     return info
 
 
-def without_client(runner: Runner, environment: Mapping[str, str]) -> EngineFacts | None:
+def has_client(environment: Mapping[str, str]) -> bool:
+    return find_program("docker", environment.get("PATH")) is not None
+
+
+def unfit_client(runner: Runner) -> EngineFacts | None:
     """Why the engine's client, which builds images, is of no use; None where it may be."""
-    if find_program("docker", environment.get("PATH")) is None:
-        hint = "install Docker, or use --backend bubblewrap"
-        return EngineFacts(fault="docker is not installed", hint=hint)
     try:
         version = runner.run(docker("--version", timeout=_SECONDS)).text
     except BottleError as error:

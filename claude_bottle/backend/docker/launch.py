@@ -1,7 +1,8 @@
 """Carries a plan out: two containers at once, and the bottle's files as soon as there is a place for them.
 
 Invariant: when `start` raises, no container of this bottle is left; and until it is told "keep" every one of
-them ends when this process does, since each reads the end of its input so.
+them ends when this process does, since each reads the end of its input so. Who probes the bottle, or keeps
+it, waits first for its sidecars to be ready; who fills it need not.
 """
 
 from __future__ import annotations
@@ -50,22 +51,27 @@ _START_SECONDS, _PLACE = 60.0, "authorities.pem"
 class Launching:
     """The containers of one bottle while they belong to this process."""
 
-    def __init__(self, plan: DockerPlan, engine: Engine) -> None:
+    def __init__(self, plan: DockerPlan, engine: Engine, progress: Progress) -> None:
         self._plan = plan
         self._engine = engine
+        self._progress = progress
+        self._ready = False
         self._attached: list[Attached] = []
         self._probing: Entry | None = None
 
-    def start(self, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress) -> None:
-        """Raises BottleError; then nothing is left of it but volumes, which `forget` removes."""
+    def start(self, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle) -> None:
+        """Until its files are in and its life line is held.
+
+        Raises BottleError; then nothing is left of it but volumes, which `forget` removes.
+        """
         self._refuse_or_remove_remains()
         try:
-            self._start(secrets, envoy, bundle, progress)
+            self._start(secrets, envoy, bundle)
         except BaseException:
             self.abandon()
             raise
 
-    def _start(self, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle, progress: Progress) -> None:
+    def _start(self, secrets: Secrets, envoy: EnvoyFiles, bundle: MakeBundle) -> None:
         plan = self._plan
         self._prepare_folders()
         # gVisor answers EPERM to what shall not be there, and libraries then do not do without it.
@@ -114,11 +120,19 @@ class Launching:
             with Beside(self._enter_probe):
                 agent.hear(_START_SECONDS)
             began = sidecars.hear(_START_SECONDS)
-            progress("containers", float(began.get("ms", 0)))
-            while not (message := sidecars.hear(_START_SECONDS)).get("ready"):
-                progress(str(message["step"]), float(message["ms"]))
+            self._progress("containers", float(began.get("ms", 0)))
             waited = time.monotonic()
-        progress("files", (time.monotonic() - waited) * 1000)
+        self._progress("files", (time.monotonic() - waited) * 1000)
+
+    def _await_ready(self) -> Attached:
+        """The sidecars, when they are. Raises BottleError."""
+        sidecars = next(item for item in self._attached if item.what == _SIDECARS)
+        while not self._ready:
+            message = sidecars.hear(_START_SECONDS)
+            self._ready = message.get("ready") is True
+            if not self._ready:
+                self._progress(str(message["step"]), float(message["ms"]))
+        return sidecars
 
     def _enter_probe(self) -> None:
         """While the sidecars come up: it waits for its questions."""
@@ -182,21 +196,22 @@ class Launching:
             link.symlink_to(SESSIONS)
 
     def take_probe(self) -> Entry | None:
-        """The probe that waits for its questions; once."""
+        """The probe that waits for its questions; once. Raises BottleError where nothing is ready for it."""
+        self._await_ready()
         taken, self._probing = self._probing, None
         return taken
 
     def keep(self) -> None:
         """From now on the containers outlive this process. Raises BottleError."""
-        sidecars = next(item for item in self._attached if item.what == _SIDECARS)
+        sidecars = self._await_ready()
         sidecars.rest(b"keep\n")
         if not sidecars.hear(_START_SECONDS).get("kept"):
             raise BottleError("the sidecars do not stay")
         self._close()
 
     def _close(self) -> None:
-        if (probing := self.take_probe()) is not None:
-            probing.close()
+        if self._probing is not None:
+            self._probing.close()
         for attached in self._attached:
             attached.close()
         self._attached = []

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
-from contextlib import suppress
 
 from claude_bottle.backend import linux
 from claude_bottle.backend.remote.frames import (
@@ -37,7 +35,10 @@ from claude_bottle.backend.remote.frames import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import NoReturn
+else:  # what `signal` adds to it are enumerations, which take longer to load than all else here
+    import _signal as signal
 
 FAILED, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 _CHUNK = 32 << 10
@@ -79,8 +80,10 @@ class Program:
         """The whole group that the program leads."""
         if number not in signal.valid_signals():
             raise BadFrame(f"there is no signal {number}")
-        with suppress(ProcessLookupError):  # it has just ended: its status is on the way
+        try:
             os.killpg(self.process, number)
+        except ProcessLookupError:
+            return  # it has just ended: its status is on the way
 
     def write_some(self) -> int:
         """How many bytes of its input are done with: written, or meant for somebody who has closed it."""

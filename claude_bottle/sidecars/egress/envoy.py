@@ -19,25 +19,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.egress.envoy_clusters import (
-    BUFFER_BYTES,
     INTERNET,
-    Json,
-    cluster,
-    endpoint,
     outlet_metadata,
-    typed,
     upstream_authority,
     upstream_clusters,
 )
+from claude_bottle.sidecars.egress.envoy_start import BUFFER_BYTES, typed
 from claude_bottle.sidecars.egress.outlets import Chain, Outlet, inspected_chains, outlets_of
 
 if TYPE_CHECKING:
     from claude_bottle.policy.model import Policy, Route
     from claude_bottle.sidecars.egress.certs import CertAndKey
+    from claude_bottle.sidecars.egress.envoy_start import Json
 
 LISTENER_SOCKET = "envoy.sock"
-AUTHZ_SOCKET = "authz.sock"
-CLUSTERS_FILE, LISTENERS_FILE = "clusters.json", "listeners.json"  # replaced by renaming, which Envoy watches
 ACCESS_LOG = "envoy-access.log"
 PROBE_PATH = "/.claude-bottle/probe"
 MARK_HEADER, EARLY = "x-claude-bottle-ways", "early-"
@@ -51,9 +46,7 @@ STREAM_IDLE = "900s"
 HEADERS_TIMEOUT = "30s"
 MAX_HEADERS_KB = 60
 MAX_HEADERS = 100
-MAX_CONNECTIONS = 512  # the gate in front lets fewer in
 MAX_STREAMS = 100
-HEAP_BYTES = 256 * 1024 * 1024
 
 # What Envoy adds of its own accord, or what a client could use to steer Envoy or to pose as a proxy.
 _NEVER_UPSTREAM = (
@@ -104,46 +97,6 @@ def find_envoy(environ: Mapping[str, str] = os.environ) -> Path | None:
 
     found = shutil.which("envoy", path=environ.get("PATH"))
     return None if found is None else Path(found).absolute()
-
-
-def envoy_argv(binary: str, config_path: str) -> list[str]:
-    """The command line. It must run in the directory that holds the sockets."""
-    return [
-        binary,
-        "--config-path",
-        config_path,
-        "--concurrency",
-        "1",
-        "--disable-hot-restart",
-        "--log-level",
-        "warn",
-        "--file-flush-interval-msec",
-        "1000",
-    ]
-
-
-def envoy_bootstrap() -> Json:
-    """What Envoy starts with: the way to the authorization server, and the files that say the rest.
-
-    It is the same for every bottle, so Envoy can come up before there are certificates.
-    """
-    return {
-        "node": {"id": "bottle", "cluster": "claude-bottle"},
-        "dynamic_resources": {
-            "cds_config": {
-                "path_config_source": {"path": f"./{CLUSTERS_FILE}"},
-                "resource_api_version": "V3",
-            },
-            "lds_config": {
-                "path_config_source": {"path": f"./{LISTENERS_FILE}"},
-                "resource_api_version": "V3",
-            },
-        },
-        "static_resources": {"clusters": [cluster("authz", [endpoint(AUTHZ_SOCKET)])]},
-        "overload_manager": _overload_manager(),
-        "stats_config": {"stats_matcher": {"reject_all": True}},
-        "stats_flush_on_admin": True,
-    }
 
 
 class Ways(NamedTuple):
@@ -384,30 +337,6 @@ def _access_log() -> Json:
             path=ACCESS_LOG,
             log_format={"json_format": dict(_ACCESS_LOG_FIELDS)},
         ),
-    }
-
-
-def _overload_manager() -> Json:
-    def monitor(name: str, message: str, **fields: object) -> Json:
-        return {
-            "name": f"envoy.resource_monitors.{name}",
-            "typed_config": typed(f"resource_monitors.{message}", **fields),
-        }
-
-    def action(name: str, threshold: float) -> Json:
-        trigger = {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": threshold}}
-        return {"name": f"envoy.overload_actions.{name}", "triggers": [trigger]}
-
-    return {
-        "resource_monitors": [
-            monitor(
-                "global_downstream_max_connections",
-                "downstream_connections.v3.DownstreamConnectionsConfig",
-                max_active_downstream_connections=MAX_CONNECTIONS,
-            ),
-            monitor("fixed_heap", "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=HEAP_BYTES),
-        ],
-        "actions": [action("shrink_heap", 0.5), action("stop_accepting_requests", 0.95)],
     }
 
 

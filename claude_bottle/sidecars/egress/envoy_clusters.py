@@ -7,18 +7,17 @@ for the name that was judged or that the operator wrote.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from claude_bottle.policy.hosts import parse_ip
 from claude_bottle.policy.model import Upstream
+from claude_bottle.sidecars.egress.envoy_start import cluster, endpoint, typed
 from claude_bottle.sidecars.egress.outlets import Outlet
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from claude_bottle.sidecars.egress.envoy_start import Json
 
 INTERNET = "internet"
-UPSTREAM_IDLE = "30s"  # below what servers keep, so that a request seldom meets a closing connection
-CONNECT_TIMEOUT = "30s"
-BUFFER_BYTES = 256 * 1024
 ROOM = 64  # outlets
 
 
@@ -75,30 +74,6 @@ def _upstream_tls(validation: Json, sni: str = "") -> Json:
     return {"name": "envoy.transport_sockets.tls", "typed_config": tls}
 
 
-def cluster(name: str, endpoints: list[Json], **upstream_options: bool) -> Json:
-    """HTTP/1.1 only: event streams and WebSockets work with any server, and connections are plain to end."""
-    options = typed(
-        "upstreams.http.v3.HttpProtocolOptions",
-        explicit_http_config={"http_protocol_options": {}},
-        common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE},
-        upstream_http_protocol_options=upstream_options,
-    )
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": CONNECT_TIMEOUT,
-        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
-        },
-    }
-
-
-def endpoint(socket: str) -> Json:
-    return {"endpoint": {"address": {"pipe": {"path": socket}}}}
-
-
 def outlet_metadata(outlet: Outlet) -> Json:
     return _metadata(outlet.name)
 
@@ -111,7 +86,3 @@ def upstream_authority(upstream: Upstream) -> str:
     authority = str(upstream).partition("://")[2]
     default = ":443" if upstream.scheme == "https" else ":80"
     return authority.removesuffix(default)
-
-
-def typed(message: str, **fields: object) -> Json:
-    return {"@type": f"type.googleapis.com/envoy.extensions.{message}", **fields}

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING
 from claude_bottle.errors import BottleError
 from claude_bottle.sidecars.child import write_for_envoy
 from claude_bottle.sidecars.egress.envoy import (
-    CLUSTERS_FILE,
     EARLY,
     LISTENER_SOCKET,
-    LISTENERS_FILE,
     MARK_HEADER,
     PROBE_PATH,
     Ways,
     envoy_clusters,
     envoy_listeners,
 )
+from claude_bottle.sidecars.egress.envoy_start import CLUSTERS_FILE, LISTENERS_FILE
 
 if TYPE_CHECKING:
     import ssl

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from claude_bottle.operations import deciding
 from claude_bottle.operations.deciding import carry_out
 from claude_bottle.operations.proposals import Terms, Waiting, find, granting, listing
 from claude_bottle.policy.model import Route
-from claude_bottle.policy.proposals import CAPABILITY, EGRESS, Asked, Proposal
+from claude_bottle.policy.proposals import Proposal
 from claude_bottle.state import audit
 from claude_bottle.state.audit_check import verify
-from tests.support.bottles import World, make_world, shell_inside
+from tests.support.bottles import World, make_world
 from tests.support.listeners import Upstream
 from tests.support.proposing import ROOT, Asking, asking, proposal, wants
 
@@ -82,7 +81,7 @@ def approver(found: Asking, number: int, step: str, always: str = "") -> subproc
 def lines_of(found: Asking, ident: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The decisions about a proposal, and their outcomes."""
     lines = list(audit.read(found.world.home))
-    decisions = [line for line in lines if line.get("proposal") == ident]
+    decisions = [line for line in lines if line["kind"] == "decision" and line["proposal"] == ident]
     words = {line["decision"] for line in decisions}
     return decisions, [line for line in lines if line["kind"] == "outcome" and line["decision"] in words]
 
@@ -171,6 +170,7 @@ def test_of_two_operators_the_first_decides_and_the_second_is_told(asked: Asking
 
 
 def test_a_plan_that_refuses_leaves_no_line(asked: Asking) -> None:
+    waiting(asked, 0)  # which puts what is asked into the log
     before = len(list(audit.read(asked.world.home)))
     assert asked.cli("proposals", "approve", "p-0000abcdef").status == 1
     assert len(list(audit.read(asked.world.home))) == before
@@ -258,21 +258,15 @@ def test_what_an_editor_makes_of_it_is_granted_and_reached(asked: Asking, tmp_pa
         made = f"routes:\n- host: {host(27)}\n  methods: [GET]\n  paths: [/yes]\n  upstream: {server.url}\n"
         (tmp_path / "made").write_text(made)
         editor = {"EDITOR": f"cp {tmp_path / 'made'}", "VISUAL": ""}
-        before = get(asked, f"https://{host(27)}/yes")
+        before = asked.fetch(f"https://{host(27)}/yes")
         done = asked.cli("proposals", "modify", "p-001babcdef", "--uses", "2", "--yes", **editor)
         assert done.status == 0, done.talk
-        after = [get(asked, f"https://{host(27)}{path}") for path in ("/yes", "/no", "/yes", "/yes")]
+        after = [asked.fetch(f"https://{host(27)}{path}") for path in ("/yes", "/no", "/yes", "/yes")]
     assert before != "200"
     assert after == ["200", "403", "200", "403"] or after == ["200", "403", "200", "000"]
     item = asked.seen.queue.find("p-001babcdef")
     assert item is not None
     assert item.state == "modified"
-
-
-def get(asked: Asking, url: str) -> str:
-    return shell_inside(
-        asked.launched.bottle, 'curl -s -o /dev/null -m 20 -w "%{http_code}" "$1"', url
-    ).text.strip()
 
 
 @pytest.mark.parametrize(
@@ -330,107 +324,6 @@ def test_the_first_that_asked_stands_first_whatever_bottle_it_is_of(world: World
         assert [item.proposal.at for item in items] == sorted(item.proposal.at for item in items)
     finally:
         dispose(other)
-
-
-HOSTILE = (
-    "\x1b]2;owned\x07\x1b[31m\x1b[2J\x9b1m",
-    "\u202egnihtyna\u2066 \u200b\ufeff \ue0061",
-    "[bold red]markup[/] [@click=app.quit]here[/] <b>x</b> `rm -rf ~` $(id)",
-    "../../../../etc/passwd /proc/self/environ C:\\Windows",
-    "a\nproposal     p-0000000000 of somebody\nlook         nothing\r\nlook         -  fine\x0b\x0c\x85\u2028",
-    "x" * 2000,
-    "\t" * 2000,
-    "\n" * 2000,
-    "\U0001f468\u200d\U0001f469\u200d\U0001f467" * 200,
-)
-
-
-def test_nothing_that_an_agent_says_reaches_the_screen_as_it_is(tmp_path: Path) -> None:
-    asks = [
-        *(
-            Asked(EGRESS, text, Route("a.example.org", methods=("GET",), paths=(f"/{at}",)), url=text)
-            for at, text in enumerate(HOSTILE)
-        ),
-        *(Asked(CAPABILITY, text, dockerfile=text) for text in HOSTILE),
-        Asked(EGRESS, "x", Route("xn--80ak6aa92e.com")),
-        Asked(EGRESS, "x", Route("github.com.evil.example")),
-    ]
-    with asking(
-        make_world(tmp_path, "bubblewrap"), [proposal(at, each) for at, each in enumerate(asks)]
-    ) as found:
-        pages = [found.cli("proposals"), found.cli("proposals", "--all")]
-        assert [len(page.out.splitlines()) for page in pages] == [len(asks)] * 2
-        pages += [found.cli("proposals", "show", f"p-{at:04x}abcdef") for at in range(len(asks))]
-        pages += [
-            found.cli("proposals", "reject", "p-0000abcdef", "--reason", HOSTILE[0]),
-            found.cli("audit", "show"),
-        ]
-        for page in pages:
-            assert page.status == 0, page.talk
-            assert [char for char in page.out + page.talk if is_dangerous(char)] == []
-            assert len(page.out) < 40_000
-            assert max(map(len, page.out.splitlines()), default=0) < 2200
-        forged = pages[2 + 4].out.splitlines()
-        assert sum(line.startswith("proposal") for line in forged) == 1
-        assert "apple.com" in pages[-4].out
-        assert "evil.example" in pages[-3].out
-
-
-def is_dangerous(char: str) -> bool:
-    return char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
-
-
-@pytest.mark.parametrize("content", ["100,000", "10 MB", "deep", "binary"])
-def test_a_file_of_proposals_that_is_far_too_much_is_no_proposal(tmp_path: Path, content: str) -> None:
-    world = make_world(tmp_path, "bubblewrap")
-    with asking(world, []) as found:
-        one = {"id": "p-0000000000"}
-        file = found.launched.paths.proposals
-        texts = {
-            "100,000": json.dumps([one] * 100_000).encode(),
-            "10 MB": json.dumps(["x" * (10 << 20)]).encode(),
-            "deep": b"[" * 100_000,
-            "binary": bytes(range(256)) * 1000,
-        }
-        file.write_bytes(texts[content])
-        page = found.cli("proposals")
-        assert (page.status, page.out) == (0, "")
-        found.launched.bottle.stop()
-        resumed = found.cli("resume", found.slug, "--yes", "--detach")
-        assert resumed.status == 0, resumed.talk
-        assert found.cli("proposals").out == ""
-
-
-def test_a_bottle_s_life_is_in_the_log(tmp_path: Path) -> None:
-    world = make_world(tmp_path, "bubblewrap")
-    with asking(world, [proposal(1, wants("a.example.org"))]) as found:
-        assert get(found, "https://denied.example.org/") != "200"
-        assert found.cli("stop", found.slug).status == 0
-        lines = {line["kind"]: line for line in audit.read(world.home)}
-        assert list(lines) == ["start", "stop", "denials", "undecided"]
-        assert lines["start"]["slug"] == found.slug
-        assert lines["denials"]["most"] == [["denied.example.org", "host-not-allowed", 1]]
-        (waiting,) = lines["undecided"]["last"]
-        assert (waiting["proposal"], waiting["state"]) == ("p-0001abcdef", "pending")
-        assert found.cli("audit", "verify").status == 0
-
-
-def test_damage_of_the_log_is_told_and_ends_with_1(tmp_path: Path) -> None:
-    world = make_world(tmp_path, "bubblewrap")
-    for _ in range(3):
-        audit.append(world.home, "start", slug="a-12345", agent="a")
-    (name,) = audit.days(world.home)
-    path = world.home.root / "audit" / name
-    path.write_bytes(path.read_bytes().replace(b'"slug":"a-12345"', b'"slug":"a-12346"', 1))
-    argv = [sys.executable, "-m", "claude_bottle", "audit", "verify"]
-    environment = {
-        **world.context.environment,
-        "CLAUDE_BOTTLE_HOME": str(world.home.root),
-        "PYTHONPATH": str(ROOT),
-    }
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "NOT WHOLE" in done.stderr
 
 
 def test_a_plan_is_asked_anew_where_something_came_between(asked: Asking) -> None:
@@ -497,4 +390,5 @@ def test_a_bottle_that_ends_first_gives_its_decision_an_end(tmp_path: Path) -> N
         found.launched.bottle.stop()
         assert found.cli("stop", found.slug).status == 0
         kinds = [(line["kind"], line.get("state")) for line in audit.read(found.world.home)]
-        assert kinds[:4] == [("start", None), ("decision", None), ("outcome", "ended"), ("stop", None)]
+        assert kinds[:2] == [("start", None), ("proposal", None)]
+        assert kinds[2:5] == [("decision", None), ("outcome", "ended"), ("stop", None)]

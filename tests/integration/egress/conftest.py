@@ -24,14 +24,12 @@ from claude_bottle.policy.model import Auth, Policy, Route, SecretRef, Upstream
 from claude_bottle.policy.routes import decide_request
 from claude_bottle.sidecars.egress.authz import AuthzServer, Judge
 from claude_bottle.sidecars.egress.certs import make_ca, make_leaf, make_leaves
-from claude_bottle.sidecars.egress.envoy import (
+from claude_bottle.sidecars.egress.envoy import envoy_clusters, envoy_listeners, envoy_ways
+from claude_bottle.sidecars.egress.envoy_start import (
     CLUSTERS_FILE,
     LISTENERS_FILE,
     envoy_argv,
     envoy_bootstrap,
-    envoy_clusters,
-    envoy_listeners,
-    envoy_ways,
 )
 from claude_bottle.sidecars.egress.outlets import inspected_chains, inspected_outlets
 

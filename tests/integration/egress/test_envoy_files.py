@@ -10,14 +10,12 @@ import pytest
 
 from claude_bottle.policy.model import Policy, Route, Upstream
 from claude_bottle.sidecars.egress.certs import make_ca, make_leaves
-from claude_bottle.sidecars.egress.envoy import (
+from claude_bottle.sidecars.egress.envoy import LISTENER_SOCKET, envoy_listeners, envoy_ways
+from claude_bottle.sidecars.egress.envoy_start import (
     CLUSTERS_FILE,
-    LISTENER_SOCKET,
     LISTENERS_FILE,
     envoy_argv,
     envoy_bootstrap,
-    envoy_listeners,
-    envoy_ways,
 )
 from claude_bottle.sidecars.egress.outlets import inspected_chains
 

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.http2 import DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Fields, headers, opening
+
 pytestmark = pytest.mark.needs("envoy")
 EnvoyRig = Any  # the class is in conftest.py, which cannot be imported
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
-END_STREAM, END_HEADERS = 1, 4
-Fields = list[tuple[bytes, bytes]]
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def literal(text: bytes) -> bytes:
-    assert len(text) < 127
-    return bytes((len(text),)) + text
-
-
-def request_of(fields: Fields) -> bytes:
-    """One request on stream 1, every field as a literal that is new to the table and not indexed."""
-    block = b"".join(b"\x00" + literal(name) + literal(value) for name, value in fields)
-    return PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_STREAM | END_HEADERS, 1, block)
 
 
 def frames(sock: Any) -> Iterator[tuple[int, int, bytes]]:
@@ -43,7 +24,7 @@ def exchange(envoy: EnvoyRig, sni: str, fields: Fields) -> bytes:
     body = b""
     with envoy.tls(sni, alpn="h2") as sock:
         assert sock.selected_alpn_protocol() == "h2"
-        sock.sendall(request_of(fields))
+        sock.sendall(opening() + headers(fields, 1))
         try:
             for kind, flags, payload in frames(sock):
                 body += payload if kind == DATA else b""

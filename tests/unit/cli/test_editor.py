@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
 import pytest
 
-from claude_bottle.cli.editor import draft, run_editor
+from claude_bottle.cli.editor import draft, edit_until, run_editor
+from claude_bottle.cli.screen import Screen
 from claude_bottle.errors import BottleError, UsageError
 
 
@@ -88,3 +90,49 @@ def test_an_editor_that_is_none(folder: Path, chosen: str, why: str) -> None:
     with pytest.raises(UsageError, match=why) as caught:
         run_editor({"EDITOR": chosen}, str(folder / "x"))
     assert "VISUAL or EDITOR" in str(caught.value.hint)
+
+
+def number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BottleError(f"{text!r} is no number") from None
+
+
+class Person(Screen):
+    """An operator at a terminal; what they answer is given."""
+
+    can_ask = True  # type: ignore[assignment]
+
+    def __init__(self, *answers: bool) -> None:
+        super().__init__(io.StringIO(), io.StringIO())
+        self._answers = list(answers)
+
+    def confirm(self, question: str, yes: bool) -> bool:
+        return self._answers.pop(0)
+
+
+SHORTEN = 'file.write_text(file.read_text().replace("x", "", 1))'  # each time a bit better
+
+
+def test_what_is_not_taken_may_be_edited_again(folder: Path) -> None:
+    with draft("x", "xx7") as made:
+        assert edit_until(made, editor(SHORTEN), number, Person(True, True)) == 7
+    assert list(folder.iterdir()) == []
+
+
+def test_who_gives_up_has_changed_nothing_and_keeps_what_was_written(folder: Path) -> None:
+    with (
+        pytest.raises(BottleError, match="nothing was changed") as caught,
+        draft("x", "xxx7") as made,
+    ):
+        edit_until(made, editor(SHORTEN), number, Person(True, False))
+    (kept,) = folder.iterdir()
+    assert kept.read_text() == "x7"
+    assert str(kept) in str(caught.value.hint)
+
+
+def test_where_nobody_can_be_asked_the_first_mistake_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(BottleError, match="is no number"), draft("x", "xx7") as made:
+        edit_until(made, editor(SHORTEN), number, Screen(io.StringIO(), io.StringIO()))

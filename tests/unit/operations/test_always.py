@@ -54,6 +54,17 @@ def test_it_is_written_as_it_was_shown_with_its_mode_and_its_comments(context: C
     assert [route._replace(origin="") for route in routes] == [Route("a.example.org"), ROUTE]
 
 
+def test_on_a_host_with_a_way_of_its_own_it_goes_that_way(context: Context) -> None:
+    path = context.home.root / "bottles" / "dev.md"
+    path.write_text(
+        "---\negress:\n  routes:\n    - host: new.example.org\n      paths: [/v1]\n      upstream: http://127.0.0.1:81\n---\n"
+    )
+    prepare(context, waiting(context), None).finish.write()
+    routes = load_manifest(context.home.root).manifest.bottles["dev"].egress.routes
+    assert [route.methods for route in routes] == [(), ("GET",)]
+    assert {str(route.upstream) for route in routes} == {"http://127.0.0.1:81"}
+
+
 def test_a_link_to_the_file_stays_a_link(context: Context, tmp_path: Path) -> None:
     path, real = context.home.root / "bottles" / "dev.md", tmp_path / "dotfiles.md"
     path.rename(real)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from claude_bottle.errors import BottleError
 from claude_bottle.operations import notify
-from claude_bottle.operations.notify import PAUSE, Notice, Told, Watch, describe, next_notice, tell
+from claude_bottle.operations.context import Context
+from claude_bottle.operations.notify import PAUSE, Notice, Told, Watch, _Noting, describe, next_notice, tell
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import (
     CAPABILITY,
@@ -28,6 +29,10 @@ from claude_bottle.policy.proposals import (
     Queue,
     answer,
 )
+from claude_bottle.proc import SystemRunner
+from claude_bottle.state import audit
+from claude_bottle.state.metadata import Metadata
+from claude_bottle.state.paths import Home, open_home
 from tests.support.processes import eventually
 
 SLUG = "agent-abcde"
@@ -150,25 +155,27 @@ def _ended(pid: int) -> bool:
         return True
 
 
-def test_a_watch_goes_on_through_faults_and_ends_with_the_bottle() -> None:
-    answers: list[object] = [BottleError("it does not answer"), OSError(5, "x"), queue(1), queue(1), None]
+def test_a_watch_goes_on_through_faults_and_while_there_is_no_bottle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "PAUSE", 0.0)
+    answers: list[Exception | Queue | None]
+    answers = [BottleError("it does not answer"), OSError(5, "x"), queue(1), queue(1), None, queue(1, 2)]
     looked, heard = threading.Event(), []
 
     def look() -> Queue | None:
+        if not answers:
+            looked.set()
+            return None
         found = answers.pop(0)
         if isinstance(found, Exception):
             raise found
-        if found is None:
-            looked.set()
-            return None
-        assert isinstance(found, Queue)
         return found
 
     before = threading.active_count()
-    Watch(look, heard.append, pause=0.001)
+    watch = Watch(look, heard.append, pause=0.001)
     assert looked.wait(60)
+    watch.stop()
     eventually(lambda: threading.active_count() == before)
-    assert [notice.proposal for notice in heard] == ["p-0000000001"]
+    assert [notice.proposal for notice in heard] == ["p-0000000001", "p-0000000002"]
 
 
 def test_a_watch_stops_when_it_is_told_to() -> None:
@@ -176,3 +183,20 @@ def test_a_watch_stops_when_it_is_told_to() -> None:
     watch = Watch(lambda: Queue(), lambda notice: None, pause=0.001)
     watch.stop()
     eventually(lambda: threading.active_count() == before)
+
+
+def test_what_cannot_be_noted_is_told_and_tried_again_after_a_while(tmp_path: Path) -> None:
+    home = open_home(Home(tmp_path))
+    home.bottle(SLUG).root.mkdir()
+    metadata = Metadata(SLUG, "agent", "plain", "bubblewrap", 1.0, "none", "/", "")
+    noting = _Noting(Context(home, SystemRunner({}), {}, tmp_path), metadata)
+    head = home.root / "audit" / "head"
+    head.mkdir()
+    assert f"what {SLUG} asks is not in the audit log" in noting(queue(1), 0.0)
+    head.rmdir()
+    assert noting(queue(1), PAUSE - 0.1) == ""
+    assert [line["kind"] for line in audit.read(home)] == []
+    assert noting(queue(1, 2), PAUSE) == ""
+    assert noting(queue(2), 2 * PAUSE) == ""
+    noted = [line["proposal"] for line in audit.read(home) if line["kind"] == "proposal"]
+    assert noted == ["p-0000000001", "p-0000000002"]

@@ -68,6 +68,33 @@ def test_an_operator_may_give_all_of_that_and_it_counts_as_modified() -> None:
     assert made.answers[0][1].state == "modified"
 
 
+GATEWAY = Upstream("http", "127.0.0.1", 8080)
+
+
+def test_what_is_asked_of_a_host_with_a_way_of_its_own_goes_that_way() -> None:
+    """Else the proposal that a denial on such a host offers could never be approved."""
+    own = LiveRoute(Route("new.example.org", methods=("GET",), paths=("/v1",), upstream=GATEWAY))
+    made = granting(IDENT, Terms())(seen(Asked(EGRESS, "why", ROUTE), own), "d-1")
+    assert made.live is not None
+    assert made.live.routes[1].route.upstream == GATEWAY
+    ((_, said),) = made.answers
+    assert said.route is not None
+    assert (said.state, said.route.upstream) == ("approved", GATEWAY)
+    narrower = Given(ROUTE._replace(paths=("/v2",)))
+    made = granting(IDENT, Terms(), narrower)(seen(Asked(EGRESS, "why", ROUTE), own), "d-1")
+    assert made.live is not None
+    assert made.live.routes[1].route.upstream == GATEWAY
+
+
+@pytest.mark.parametrize(
+    "asked", [ROUTE._replace(ports=(443, 8443)), Route("new.example.org", inspect=False)]
+)
+def test_it_takes_no_other_port_and_no_tunnel_along(asked: Route) -> None:
+    own = LiveRoute(Route("new.example.org", paths=("/v1",), upstream=GATEWAY))
+    with pytest.raises(UsageError, match="differs in `inspect` or `upstream`"):
+        granting(IDENT, Terms())(seen(Asked(EGRESS, "why", asked), own), "d-1")
+
+
 def test_a_second_answer_is_refused_and_says_which_decision_stands() -> None:
     first = Answer("rejected", "d-0", 5.0)
     for plan in (granting(IDENT, Terms()), rejecting(IDENT, "")):

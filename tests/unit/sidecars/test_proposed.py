@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from claude_bottle.errors import BottleError
 from claude_bottle.policy.model import Route
 from claude_bottle.policy.proposals import EGRESS, REJECTED, Answer, Asked, Queue
 from claude_bottle.sidecars.proposed import Proposed
@@ -46,15 +47,26 @@ def test_who_waits_hears_of_a_change(tmp_path: Path) -> None:
     asyncio.run(wait())
 
 
-def test_a_file_that_is_of_no_use_is_an_empty_queue(tmp_path: Path) -> None:
+def test_a_file_that_is_of_no_use_is_not_taken_for_an_empty_queue(tmp_path: Path) -> None:
     path = tmp_path / "proposals.json"
-    assert read_queue(str(path)) == Queue()
-    for text in ("", "[", "{}", '[{"id": "../x"}]', "[" * 100_000):
-        path.write_text(text)
-        assert read_queue(str(path)) == Queue()
+    assert read_queue(str(path)) == Queue()  # nobody has asked yet
+
+    def refused(why: str) -> None:
+        with pytest.raises(BottleError, match=why):
+            read_queue(str(path))
+
+    for text in ("", "[", "{}", '[{"id": "../x"}]', "[" * 100_000, "\xff"):
+        path.write_text(text, encoding="latin-1")
+        refused("no list of proposals|proposals: not a list|has not exactly the keys")
+    with open(path, "wb") as file:
+        file.truncate((16 << 20) + 1)
+    refused("no plain file of at most 16 MiB")
     path.unlink()
     path.symlink_to("/etc/hostname")
-    assert read_queue(str(path)) == Queue()
+    refused("symbolic links")
     path.unlink()
     os.mkfifo(path)
-    assert read_queue(str(path)) == Queue()
+    refused("no plain file")
+    path.unlink()
+    path.mkdir()
+    refused("no plain file|directory")

@@ -10,23 +10,26 @@ from typing import Any
 import pytest
 
 from claude_bottle.backend.docker.api import EngineError, SystemEngine
+from claude_bottle.backend.docker.backend import DockerBackend
 from claude_bottle.backend.docker.bodies import Names
 from claude_bottle.backend.docker.engine import (
     EngineFacts,
     docker,
     facts_from,
     find,
+    has_client,
     judge,
     observe,
-    without_client,
+    unfit_client,
 )
 from claude_bottle.backend.docker.plan import plan_bottle
-from claude_bottle.errors import BottleError, UsageError
+from claude_bottle.errors import BackendMissingError, BottleError, UsageError
 from claude_bottle.manifest.model import Limits
-from claude_bottle.proc import Command, ProgramMissing, Result, TimeOver, environment_for
-from tests.support.fake_engine import Answer, fake_engine, refuses
+from claude_bottle.proc import Command, ProgramMissing, Result, Runner, TimeOver, environment_for
+from tests.support.fake_engine import Answer, FakeEngine, fake_engine, refuses
 from tests.support.fake_runner import fake_runner, says
 from tests.support.plans import GIB, request
+from tests.unit.backend.docker.test_plan import plan
 
 UNIX = "unix:///var/run/docker.sock"
 INFO: dict[str, Any] = json.loads("""{
@@ -180,10 +183,11 @@ VERSION = ("docker", "--version")
 
 
 def test_without_a_client_nothing_is_run(tmp_path: Path) -> None:
+    nobody = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    assert not has_client(nobody)
     with fake_runner() as runner:
-        lacking = without_client(runner, {"PATH": str(tmp_path), "HOME": str(tmp_path)})
-    assert lacking is not None
-    assert (judge(lacking).ok, lacking.fault) == (False, "docker is not installed")
+        readiness = DockerBackend(runner, nobody).check()
+    assert (readiness.ok, readiness.reason) == (False, "docker is not installed")
 
 
 def fails(error: Exception) -> Any:
@@ -203,16 +207,42 @@ def fails(error: Exception) -> Any:
         pytest.param(fails(ProgramMissing("docker was not found")), "was not found", id="gone"),
     ],
 )
-def test_a_client_that_is_another_or_does_not_run_is_of_no_use(
-    operator: dict[str, str], answer: Any, fault: str | None
-) -> None:
+def test_a_client_that_is_another_or_does_not_run_is_of_no_use(answer: Any, fault: str | None) -> None:
     with fake_runner((VERSION, answer)) as runner:
-        lacking = without_client(runner, operator)
+        lacking = unfit_client(runner)
     assert (lacking is None) == (fault is None)
     if lacking is not None:
         assert fault is not None
         assert fault in judge(lacking).reason
         assert not judge(lacking).ok
+
+
+def asking(runner: Runner, environment: dict[str, str], engine: FakeEngine) -> DockerBackend:
+    backend = DockerBackend(runner, environment)
+    backend.__dict__["_found"] = (UNIX, engine)
+    return backend
+
+
+def test_where_the_engine_answers_its_client_is_not_asked(operator: dict[str, str]) -> None:
+    with fake_runner() as runner, fake_engine((ASKED, INFO)) as asked:
+        assert asking(runner, operator, asked).check().ok
+
+
+def test_where_the_engine_does_not_answer_the_client_may_say_why(operator: dict[str, str]) -> None:
+    fault = EngineError("the engine does not answer: refused")
+    for said, reason in (("podman version 4.3.1\n", "podman"), ("Docker version 20.10\n", "refused")):
+        with fake_runner((VERSION, says(said))) as runner, fake_engine(headers=fault) as asked:
+            readiness = asking(runner, operator, asked).check()
+        assert not readiness.ok
+        assert reason in readiness.reason
+
+
+def test_a_client_that_is_anothers_builds_nothing(operator: dict[str, str]) -> None:
+    image = (("GET", "/images/lacking/json"), refuses(404))
+    with fake_runner((VERSION, says("podman version 4.3.1\n"))) as runner, fake_engine(image) as asked:
+        backend = asking(runner, operator, asked)
+        with pytest.raises(BackendMissingError, match=r"no image can be built: .*podman"):
+            backend.build(plan(request(), missing=("lacking",)), lambda *_: None)
 
 
 # Where it is

@@ -46,6 +46,7 @@ class Yes:
         self.asked: list[str] = []  # all that is recorded somewhere: questions and their bodies
         self.told: list[bytes] = []  # what each connection was told, when it has ended
         self.files = b""
+        self.says = AGREES
 
     def _note(self, method: str, path: str, *more: object) -> None:
         with self._lock:
@@ -85,7 +86,7 @@ class Yes:
     def converse(self, path: str, body: object = None) -> Line:
         self._note("CONVERSE", path, body)
         ours, theirs = socket.socketpair()
-        theirs.sendall(AGREES)
+        theirs.sendall(self.says)
         thread = threading.Thread(target=self._listen, args=(theirs,))
         thread.start()
         self._threads.append(thread)
@@ -139,13 +140,17 @@ def start(
     bundle: Bundle | None = None,
     runtime: str | None = None,
 ) -> None:
-    launching = Launching(planned(state, facts, runtime), engine)
-    envoy = EnvoyFiles("/no/envoy", str(state / "authorities.pem"))
+    launching = Launching(planned(state, facts, runtime), engine, lambda *_: None)
     try:
-        launching.start(Secrets({"KEY": PRIVATE}), envoy, bundle or Bundle(), lambda *_: None)
+        begin(launching, state, bundle)
         launching.keep()
     finally:
         engine.finish()
+
+
+def begin(launching: Launching, state: Path, bundle: Bundle | None = None) -> None:
+    envoy = EnvoyFiles("/no/envoy", str(state / "authorities.pem"))
+    launching.start(Secrets({"KEY": PRIVATE}), envoy, bundle or Bundle())
 
 
 @pytest.mark.parametrize("facts", [LOCAL, REMOTE], ids=["local", "remote"])
@@ -203,6 +208,22 @@ def test_whatever_is_refused_nothing_is_left_and_no_connection_stays(state: Path
         start(engine, state)
     assert engine.there == {}
     assert (state / "home" / "settings").exists()
+
+
+@pytest.mark.parametrize("use", [Launching.take_probe, Launching.keep], ids=["probe", "keep"])
+def test_where_the_sidecars_do_not_come_up_nobody_is_given_the_bottle(
+    state: Path, use: Callable[[Launching], object]
+) -> None:
+    engine = Yes()
+    engine.says = out(b'{"ms": 1, "step": "s"}\n') * 2 + out(b'{"error": "Envoy did not start"}\n')
+    launching = Launching(planned(state, LOCAL), engine, lambda *_: None)
+    begin(launching, state)
+    with pytest.raises(BottleError, match="Envoy did not start"):
+        use(launching)
+    launching.abandon()
+    engine.finish()
+    assert engine.there == {}
+    assert b"keep" not in b"".join(engine.told)
 
 
 class Stop(BaseException):

@@ -16,11 +16,7 @@ from claude_bottle.errors import BottleError
 from claude_bottle.policy.model import Auth, Policy, Route, SecretRef, Upstream
 from claude_bottle.sidecars.egress.certs import CertAndKey, make_ca, make_leaves
 from claude_bottle.sidecars.egress.envoy import (
-    CLUSTERS_FILE,
-    LISTENERS_FILE,
     auth_header,
-    envoy_argv,
-    envoy_bootstrap,
     envoy_clusters,
     envoy_listeners,
     envoy_ways,
@@ -28,6 +24,12 @@ from claude_bottle.sidecars.egress.envoy import (
     injected_headers,
 )
 from claude_bottle.sidecars.egress.envoy_clusters import INTERNET, ROOM
+from claude_bottle.sidecars.egress.envoy_start import (
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
+    envoy_argv,
+    envoy_bootstrap,
+)
 from claude_bottle.sidecars.egress.outlets import Chain, find_chain, inspected_chains, inspected_outlets
 
 GOLDEN = Path(__file__).parent / "golden" / "envoy-two-routes.json"

@@ -10,7 +10,8 @@ import pytest
 
 from claude_bottle.policy.model import Policy, Route, Upstream
 from claude_bottle.sidecars.egress.certs import CertAndKey
-from claude_bottle.sidecars.egress.envoy import CLUSTERS_FILE, LISTENERS_FILE, Ways, envoy_ways
+from claude_bottle.sidecars.egress.envoy import Ways, envoy_ways
+from claude_bottle.sidecars.egress.envoy_start import CLUSTERS_FILE, LISTENERS_FILE
 from claude_bottle.sidecars.egress.serving import Serving
 
 FIRST = Policy((Route("a.example.org"),))

@@ -168,8 +168,9 @@ class Dashboard(App[None]):
     def on_resize(self) -> None:
         self._draw_lines()
 
-    def on_table_selected(self) -> None:
-        self._message = None
+    def on_table_selected(self, message: Table.Selected) -> None:
+        if message.moved:
+            self._message = None
         self._draw_lines()
 
     def on_descendant_focus(self) -> None:

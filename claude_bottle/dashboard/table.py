@@ -60,7 +60,11 @@ class Table(ScrollView, can_focus=True):
     ]
 
     class Selected(Message):
-        """The cursor is on another row."""
+        """The cursor is on another row; `moved` where the operator has put it there."""
+
+        def __init__(self, *, moved: bool) -> None:
+            super().__init__()
+            self.moved = moved
 
     class Opened(Message):
         """A row was clicked twice."""
@@ -107,12 +111,12 @@ class Table(ScrollView, can_focus=True):
         return [row.key for row in self._rows]
 
     def action_step(self, rows: int) -> None:
-        self._set(moved(self.keys, self._selected, rows))
+        self._set(moved(self.keys, self._selected, rows), by_hand=True)
 
     def action_page(self, pages: int) -> None:
         self.action_step(pages * max(1, self.size.height - 1))
 
-    def _set(self, key: str | None) -> None:
+    def _set(self, key: str | None, *, by_hand: bool = False) -> None:
         before, self._selected = self._selected, key
         if before == key:
             return
@@ -121,7 +125,7 @@ class Table(ScrollView, can_focus=True):
                 self._refresh_line(self.keys.index(each))
         if key is not None:
             self._reveal(self.keys.index(key))
-        self.post_message(self.Selected())
+        self.post_message(self.Selected(moved=by_hand))
 
     def _reveal(self, at: int) -> None:
         top, height = self.scroll_offset.y, max(1, self.size.height)
@@ -167,7 +171,7 @@ class Table(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         at = event.y + self.scroll_offset.y
         if 0 <= at < len(self._rows):
-            self._set(self._rows[at].key)
+            self._set(self._rows[at].key, by_hand=True)
             if event.chain == 2:
                 self.post_message(self.Opened())
 

@@ -112,6 +112,7 @@ class Script:
         self.run: list[list[str]] = []  # the commands that were begun
         self.told: list[object] = []  # what the operator answered them
         self.held: dict[str, threading.Event] = {}  # a command that waits for it before each of its events
+        self.effects: dict[str, Callable[[], object]] = {}  # what a command does before it says anything
         self.handed: list[list[str]] = []  # commands that got the terminal
         self.status = 0  # of those
 
@@ -129,6 +130,7 @@ class FakeAct:
         threading.Thread(target=self._say, daemon=True).start()
 
     def _say(self) -> None:
+        self._script.effects.get(self._name, lambda: None)()
         for event in self._script.says[self._name]:
             if (held := self._script.held.get(self._name)) is not None:
                 held.wait()

@@ -83,7 +83,7 @@ class Sheet(ModalScreen[Result]):
 
     def on_mount(self) -> None:
         self.watch(self.body, "scroll_y", self._scrolled, init=False)
-        self.call_after_refresh(self._scrolled)
+        self.call_after_refresh(self.refit)  # what it was given to show before it had a place
 
     def on_resize(self) -> None:
         if self._size_fitted != self.app.size:

@@ -90,8 +90,8 @@ class Sheet(ModalScreen[Result]):
             self.refit()
 
     def refit(self) -> None:
-        """After a change of anything that it shows."""
-        if self.is_mounted:
+        """After a change of anything that it shows; before it is composed there is nothing to fit."""
+        if self._size_fitted is not None:
             self._fit()
             self.call_after_refresh(self._scrolled)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.text import Text
 from textual import events
+from textual.app import ComposeResult
 
 from claude_bottle.dashboard.modals.viewer import Viewer
 from claude_bottle.dashboard.paint import plain
@@ -33,6 +34,20 @@ def test_it_is_loading_until_it_is_shown() -> None:
         assert "a line" in seat.text
 
     played(viewer, play)
+
+
+class Early(Viewer):
+    """Its lines come after it was laid out, and before it has been mounted."""
+
+    def compose(self) -> ComposeResult:
+        yield from super().compose()
+        self.show([plain("there already")])
+
+
+def test_lines_that_come_while_it_opens_are_shown() -> None:
+    shown = screen_of(Early("x"))
+    assert "there already" in shown
+    assert "loading" not in shown
 
 
 def test_a_failure_in_place_of_lines() -> None:

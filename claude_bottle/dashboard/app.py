@@ -284,10 +284,10 @@ class Dashboard(App[None]):
     def act(self, argv: Sequence[str], told: Callable[[Event], None]) -> Act:
         return Act(argv, told, self.source.environment, self._folder)
 
-    def hand_over(self, argv: Sequence[str], *, waits: bool = True) -> int:
+    def hand_over(self, argv: Sequence[str]) -> int:
         from claude_bottle.dashboard.terminal import hand_over
 
-        return hand_over(self, argv, self.source.environment, waits_on_failure=waits)
+        return hand_over(self, argv, self.source.environment)
 
     def launching(self, ident: str, agent: str, backend: str, act: Act) -> None:
         self._coming[ident] = act

@@ -38,10 +38,9 @@ class Desk(Protocol):
     def act(self, argv: Sequence[str], told: Callable[[Event], None]) -> Act:
         """Starts a command that talks through a pipe. Raises BottleError."""
 
-    def hand_over(self, argv: Sequence[str], *, waits: bool = True) -> int:
-        """The operator's terminal to a command, until it ends. Raises BottleError.
-
-        `waits`: where it fails, its words stay until the operator has seen them.
+    def hand_over(self, argv: Sequence[str]) -> int:
+        """The operator's terminal to a command, until it ends; where it fails, its words stay until they
+        were seen. Raises BottleError.
         """
 
     def launching(self, ident: str, agent: str, backend: str, act: Act) -> None:

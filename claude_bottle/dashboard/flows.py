@@ -145,7 +145,7 @@ async def attach(desk: Desk, agent: Agent) -> None:
             return
         except BottleError as error:
             desk.say(f"tmux: {error.message}; here is the terminal itself", "warn")
-    desk.hand_over(own("attach", agent.slug), waits=False)
+    desk.hand_over(own("attach", agent.slug))
 
 
 async def _show_beside(desk: Desk, slug: str) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from claude_bottle.backend import known_backend_names, load_backend
+from claude_bottle.backend import get_bottle_backend, known_backend_names, load_backend
 from claude_bottle.backend.base import Readiness
 from claude_bottle.dashboard.looking import Counted
 from claude_bottle.dashboard.world import Agent
+from claude_bottle.errors import BottleError
 from claude_bottle.operations.agents import NOBODY, Row, Value
 from claude_bottle.operations.context import Context
 from claude_bottle.operations.proposals import Listing, Waiting
@@ -80,8 +82,12 @@ class Services:
         return [Declared(str(each["agent"]), str(each["description"] or "")) for each in found], warnings
 
     def readiness(self) -> list[tuple[str, Readiness]]:
-        """Each backend, and whether bottles can be made by it here."""
-        return [(name, load_backend(name).check()) for name in known_backend_names()]
+        """Each backend, and whether bottles can be made by it here; the one that is taken by itself first."""
+        default = ""
+        with suppress(BottleError):  # none works here, or what was chosen does not: then none is first
+            default = get_bottle_backend(None, self.environment).name
+        names = sorted(known_backend_names(), key=lambda name: name != default)
+        return [(name, load_backend(name).check()) for name in names]
 
     def preserved(self) -> tuple[list[Kept], list[str]]:
         from claude_bottle.operations.agents import preserved

@@ -167,7 +167,7 @@ class Played(Dashboard):
     def act(self, argv: Sequence[str], told: Callable[[Event], None]) -> Act:
         return self.script.act(argv, told)
 
-    def hand_over(self, argv: Sequence[str], *, waits: bool = True) -> int:
+    def hand_over(self, argv: Sequence[str]) -> int:
         self.script.handed.append(list(argv))
         return self.script.status
 

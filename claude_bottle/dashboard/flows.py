@@ -5,6 +5,7 @@ Invariant: nothing is changed but by a command of the command line, which checks
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from claude_bottle.dashboard.acting import Act
+
+_FOLLOWING_SECONDS = 0.2
 
 
 async def new(desk: Desk) -> None:
@@ -101,7 +104,19 @@ async def stop_launch(desk: Desk, launch: Launch) -> None:
 
 
 async def log_of_launch(desk: Desk, launch: Launch) -> None:
-    await _look(desk, f"Start of {launch.agent}", lambda: of_launch(launch))
+    """Its steps, as they come."""
+    from claude_bottle.dashboard.modals.viewer import Viewer
+
+    viewer = Viewer(f"Start of {launch.agent}")
+    left = asyncio.ensure_future(desk.ask(viewer))
+    seen: Launch | None = None
+    while not left.done():
+        now = next((each for each in desk.world.launches if each.ident == launch.ident), seen)
+        if now is not None and now != seen:
+            seen = now
+            viewer.show(of_launch(now))
+        await asyncio.wait([left], timeout=_FOLLOWING_SECONDS)
+    await left
 
 
 async def stop(desk: Desk, agent: Agent) -> None:
@@ -237,8 +252,6 @@ async def log(desk: Desk, agent: Agent) -> None:
 
 async def _look(desk: Desk, title: str, lines: Callable[[], Iterable[Text]]) -> None:
     """Opens at once, and is filled when there is something to see."""
-    import asyncio
-
     from claude_bottle.dashboard.modals.viewer import Viewer
 
     viewer = Viewer(title)

@@ -217,6 +217,30 @@ def test_a_preserved_one_is_resumed() -> None:
     play(stage, act, script=script)
 
 
+def test_the_steps_of_a_launch_are_shown_as_they_come() -> None:
+    stage, script = Stage(), Script(start=(*UP[:-2], Failed("no room", ""), Ended(1)))
+    stage.backends_here = [("docker", Readiness(True))]
+
+    async def act(app: Played, pilot) -> None:
+        await pilot.press("n")
+        await opened(pilot)
+        await pilot.press("enter")
+        await shows(pilot, YES)
+        script.held["start"] = threading.Event()
+        await pilot.press("y")
+        await shows(pilot, "(starting)")
+        await pilot.press("l")
+        await shows(pilot, "Start of reviewer")
+        script.held["start"].set()
+        await shows(pilot, "containers 400 ms")
+        await shows(pilot, "failed: no room")
+        await pilot.pause(0.4)
+        await pilot.press("q")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+    play(stage, act, script=script)
+
+
 # Stop, and the pane beside
 
 

@@ -40,7 +40,7 @@ WICKED = (
     "\x1b]52;c;aGVsbG8=\x07",
     "\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\",
     "\x1b]1337;File=inline=1:AAAA\x07",
-    "\x1bP$q\"p\x1b\\",
+    '\x1bP$q"p\x1b\\',
     "\x1b_Gi=31;AAAA\x1b\\",
     "\x1b^private\x1b\\",
     "\x1bXstring\x1b\\",
@@ -134,7 +134,9 @@ class Emulator:
 
     def _take(self, part: bytes) -> None:
         self._bytes += part
-        text = self._bytes.decode("utf-8", errors="ignore")  # a character in two halves comes whole the next time
+        text = self._bytes.decode(
+            "utf-8", errors="ignore"
+        )  # a character in two halves comes whole the next time
         whole = len(text.encode())
         if self._bytes[:whole] != text.encode():
             text, whole = self._bytes.decode("utf-8", errors="replace"), len(self._bytes)

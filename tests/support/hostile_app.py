@@ -72,7 +72,13 @@ class HostileStage(Stage):
         ]
         self.kept = [Kept(f"{word()}{number}", word(), word()) for number in range(3)]
         self.briefing = Brief(
-            (("for", word()), (word(), word()), ("", f"| {word()}"), ("look", f"!! {word()}"), ("refused", word())),
+            (
+                ("for", word()),
+                (word(), word()),
+                ("", f"| {word()}"),
+                ("look", f"!! {word()}"),
+                ("refused", word()),
+            ),
             (word(), word()),
         )
         self.words = [word() for _ in range(12)]
@@ -101,7 +107,13 @@ class HostileStage(Stage):
 def script_of(texts: Sequence[str]) -> dict[str, list[Event]]:
     word = cycle(texts).__next__
     plan: list[Event] = [Paired(word(), word()), Paired("", word()), Said(word()), Confirm(word())]
-    ends: list[Event] = [Stepped(word(), 1.0), Said(word()), Put(word()), Failed(f"no: {word()}", word()), Ended(1)]
+    ends: list[Event] = [
+        Stepped(word(), 1.0),
+        Said(word()),
+        Put(word()),
+        Failed(f"no: {word()}", word()),
+        Ended(1),
+    ]
     return {"start": [*plan, Ask(word()), *ends], "stop": ends, "proposals": [*plan, *ends]}
 
 
@@ -117,7 +129,11 @@ class Hostile(Played):
         """What of the screen would do something when it is clicked, or leads elsewhere."""
         segments = [segment for strip in self.screen._compositor.render_strips() for segment in strip]
         styles = [segment.style for segment in segments if segment.style is not None]
-        return [str((style.link, style.meta)) for style in styles if style.link or any("@" in key for key in style.meta)]
+        return [
+            str((style.link, style.meta))
+            for style in styles
+            if style.link or any("@" in key for key in style.meta)
+        ]
 
 
 class Walk:

@@ -182,7 +182,7 @@ def play(
     """Runs a dashboard on that stage, once it has looked, and lets `act` do what a test wants."""
 
     async def inner() -> None:
-        app = Played(script or Script(), stage, beside, Path("/"), every=0.02)
+        app = Played(script or Script(), stage, beside, Path("/"), every=0.1)
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: app.world.looked or bool(stage.stuck))
             await pilot.pause(0.05)

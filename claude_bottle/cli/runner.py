@@ -28,7 +28,7 @@ class Ended(BaseException):
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that ends nothing itself: what is wrong is an error like any other, for whatever screen there is."""
+    """One that ends nothing itself: what is wrong is an error like any other, for any screen."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.split()[-1]}: {message}", f"{self.prog} --help says what it takes")

@@ -22,7 +22,7 @@ def module_of(name: str) -> ModuleType:
     return import_module(f"claude_bottle.cli.{MODULES.get(name, name)}")
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_signals() -> Iterator[None]:
     """A command that is run here takes the signals of the tests' own process."""
     before = {number: signal.getsignal(number) for number in ENDING}

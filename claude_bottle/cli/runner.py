@@ -28,6 +28,8 @@ class Ended(BaseException):
 
 
 class _Parser(argparse.ArgumentParser):
+    """One that ends nothing itself: what is wrong is an error like any other, for any screen."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog.split()[-1]}: {message}", f"{self.prog} --help says what it takes")
 
@@ -74,7 +76,7 @@ def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
 def words_of(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Options may stand anywhere; left to itself the parser takes an optional word only beside the others.
 
-    Raises SystemExit where it has shown its help, or said what is wrong.
+    Raises UsageError for what it does not take, SystemExit where it has shown its help.
     """
     if "--" in words:  # what follows is no option, which is lost when the words are read in two turns
         return parser.parse_args(words)

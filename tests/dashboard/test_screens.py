@@ -24,7 +24,7 @@ def busy_stage() -> Stage:
         agent("writer-00000", services=(), status="starting"),
         proposals=[
             asked("reviewer-ab12x", "0123456789", "docs.example.org", "to read how the parser works", ago),
-            asked("reviewer-ab12x", "1123456789", "pypi.org", "the tests need requests", ago),
+            asked("reviewer-ab12x", "1123456789", "parser.example.net", "the tests need its grammar", ago),
         ],
     )
     stage.numbers = {"reviewer-ab12x": Numbers(123_456, 12, 3), "builder-zz9zz": Numbers(900, 0, 0)}

@@ -43,9 +43,8 @@ def fences(text: str, kind: str) -> list[str]:
     return [body for found, body in _FENCE.findall(text) if found == kind]
 
 
-@pytest.fixture(scope="module")
-def cli_reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cli_reference", ROOT / "script" / "cli_reference.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "script" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -53,14 +52,97 @@ def cli_reference() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def cli_reference() -> ModuleType:
+    return script("cli_reference")
+
+
 def test_the_pages_are_there() -> None:
     wanted = {"README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"}
-    wanted |= {f"docs/{name}.md" for name in ("architecture", "manifest", "cli", "scripted-model")}
+    wanted |= {
+        f"docs/{name}.md" for name in ("architecture", "manifest", "cli", "dashboard", "scripted-model")
+    }
     assert wanted <= {str(page.relative_to(ROOT)) for page in PAGES}
 
 
 def test_the_command_line_page_is_what_the_commands_say(cli_reference: ModuleType) -> None:
     assert cli_reference.page() == text_of("docs/cli.md"), "run script/docs"
+
+
+def test_the_dashboards_keys_are_those_of_its_help() -> None:
+    keys_reference = script("keys_reference")
+    assert keys_reference.page(text_of("docs/dashboard.md")) == text_of("docs/dashboard.md"), (
+        "run script/docs"
+    )
+
+
+def test_a_page_that_has_lost_the_place_of_its_keys_is_not_taken_for_current() -> None:
+    keys_reference = script("keys_reference")
+    with pytest.raises(ValueError, match="marks"):
+        keys_reference.page(text_of("docs/dashboard.md").replace(keys_reference.END, ""))
+    old = text_of("docs/dashboard.md").replace("| Agents | `x` |", "| Agents | `X` |")
+    assert old != text_of("docs/dashboard.md") == keys_reference.page(old)
+
+
+def pictured(page: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Whether this file is the dashboard's picture, found by a process that has this environment alone."""
+    command = [sys.executable, "-c", _PICTURE, str(ROOT / "script"), str(page)]
+    known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=known)
+
+
+_PICTURE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import dashboard_picture
+dashboard_picture.PICTURE = Path(sys.argv[2])
+sys.exit(dashboard_picture.main(["--check"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"TZ": "Asia/Tokyo", "TERM": "dumb", "NO_COLOR": "1"},
+        {
+            "TZ": "America/St_Johns",
+            "COLORFGBG": "0;15",
+            "TEXTUAL_THEME": "nord",
+            "TEXTUAL_COLOR_SYSTEM": "256",
+        },
+    ],
+    ids=["nothing", "no-colour", "light"],
+)
+def test_the_picture_is_what_the_dashboard_shows_wherever_it_is_made(environment: dict[str, str]) -> None:
+    done = pictured(ROOT / "docs" / "dashboard.svg", **environment)
+    assert done.returncode == 0, f"run script/picture\n{done.stderr}"
+
+
+def test_a_picture_that_is_old_is_noticed(tmp_path: Path) -> None:
+    old = tmp_path / "old.svg"
+    old.write_text(text_of("docs/dashboard.svg").replace("docs-writer", "docs-reader"), encoding="utf-8")
+    assert pictured(old).returncode == 1
+    assert pictured(tmp_path / "none.svg").returncode == 1
+
+
+def test_the_picture_fetches_nothing_and_shows_what_it_is_for() -> None:
+    import xml.etree.ElementTree as ET
+
+    svg = text_of("docs/dashboard.svg")
+    root = ET.fromstring(svg)
+    assert set(re.findall(r"https?://[^\s\"')]+", svg)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@font-face|@import|<image|<script|href=|url\((?!#)", svg)
+    words = " ".join("".join(root.itertext()).replace("\N{NO-BREAK SPACE}", " ").split())
+    for word in (
+        "proposals (1)",
+        "agents (3)",
+        "working",
+        "waiting: permission prompt",
+        "degraded: firewall down",
+    ):
+        assert word in words
 
 
 def help_of(name: str) -> str:

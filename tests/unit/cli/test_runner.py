@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+from collections.abc import Iterator
 from importlib import import_module
 from itertools import permutations
 from types import ModuleType
@@ -10,13 +12,23 @@ from types import ModuleType
 import pytest
 
 from claude_bottle.cli import COMMANDS
-from claude_bottle.cli.runner import parser_of, words_of
+from claude_bottle.cli.runner import ENDING, parser_of, run_command, words_of
+from claude_bottle.errors import UsageError
 
 MODULES = {"exec": "exec_", "list": "list_"}
 
 
 def module_of(name: str) -> ModuleType:
     return import_module(f"claude_bottle.cli.{MODULES.get(name, name)}")
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """A command that is run here takes the signals of the tests' own process."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def parsed(name: str, *words: str) -> argparse.Namespace:
@@ -72,12 +84,17 @@ def test_options_may_stand_anywhere(
     ],
 )
 def test_what_is_too_much_too_little_or_unknown_is_refused(
-    name: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    name: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str], own_signals: None
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
+    """The parser only raises, and says nothing itself: so it is told once, by whatever screen there is."""
+    with pytest.raises(UsageError) as refused:
         parsed(name, *words)
-    assert ended.value.code == 2
-    assert f"claude-bottle {name} --help" in capsys.readouterr().err
+    error = refused.value
+    assert error.message.startswith(f"{name}: ")
+    assert error.hint == f"claude-bottle {name} --help says what it takes"
+    assert capsys.readouterr() == ("", "")
+    assert run_command(name, module_of(name), list(words)) == error.exit_code == 2
+    assert capsys.readouterr() == ("", f"claude-bottle: {error.message}\n  {error.hint}\n")
 
 
 def test_what_stands_after_two_dashes_is_never_an_option() -> None:

@@ -1,7 +1,7 @@
 """What has been heard of the world, put together. No input or output, and no clock.
 
 Invariant: what a look has shown stands until another look of the same kind, or the dashboard's own act, says
-otherwise. A look that was under way when an agent was ended cannot bring it back.
+otherwise. A look that was under way when an agent was ended, or a proposal answered, cannot bring it back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from claude_bottle.dashboard.world import Agent, Launch, World, key_of
 from claude_bottle.operations.numbers import Numbers
 from claude_bottle.operations.proposals import Listing
 
-_OLD_LOOKS = 2  # of a backend: so many may still show what has ended
+_OLD_LOOKS = 2  # so many may still show what is over
 _PATIENCE = 8  # looks of any backend in which what has come up must be seen
 _STEPS = 500
 
@@ -26,6 +26,7 @@ class Known:
         self._troubles: dict[str, str] = {}
         self._launches: dict[str, Launch] = {}
         self._ended: dict[str, int] = {}
+        self._answered: dict[str, int] = {}
         self._arriving: dict[str, tuple[str, int]] = {}
         self._doing: dict[str, str] = {}
         self.arrived: dict[str, str] = {}  # by the launch's name, until somebody has taken it
@@ -36,8 +37,7 @@ class Known:
             case Looked():
                 return self._heard_agents(news)
             case Listing():
-                before, self._listing = self._listing, news
-                return self._troubles.pop("proposals", None) is not None or before != news
+                return self._heard_proposals(news)
             case Counted(numbers):
                 changed, self._numbers = self._numbers != numbers, dict(numbers)
                 return self._troubles.pop("numbers", None) is not None or changed
@@ -46,13 +46,15 @@ class Known:
                 self._troubles[about] = text
                 return changed
 
+    def _heard_proposals(self, news: Listing) -> bool:
+        shown = _left_out(self._answered, map(key_of, news.items))
+        news = news._replace(items=tuple(item for item in news.items if key_of(item) in shown))
+        before, self._listing = self._listing, news
+        return self._troubles.pop("proposals", None) is not None or before != news
+
     def _heard_agents(self, news: Looked) -> bool:
-        for slug in [agent.slug for agent in news.agents if agent.slug in self._ended]:
-            self._ended[slug] -= 1
-            if self._ended[slug] < 0:
-                del self._ended[slug]
-        hidden = [agent for agent in news.agents if agent.slug not in self._ended]
-        news = news._replace(agents=tuple(hidden))
+        shown = _left_out(self._ended, (agent.slug for agent in news.agents))
+        news = news._replace(agents=tuple(agent for agent in news.agents if agent.slug in shown))
         troubled = self._troubles.pop(news.backend, None) is not None
         arrived = self._age_arrivals({agent.slug for agent in news.agents})
         before = self._parts.get(news.backend)
@@ -101,6 +103,7 @@ class Known:
         """A proposal has its answer: it waits no more."""
         items = tuple(item for item in self._listing.items if key_of(item) != key)
         self._listing = self._listing._replace(items=items)
+        self._answered[key] = _OLD_LOOKS
 
     def launching(self, launch: Launch) -> None:
         self._launches[launch.ident] = launch
@@ -136,3 +139,13 @@ class Known:
 
     def doing(self, key: str | None) -> str:
         return self._doing.get(key, "") if key is not None else ""
+
+
+def _left_out(over: dict[str, int], keys: Iterable[str]) -> set[str]:
+    """Those that are to be shown, of what a look has found: what is over stays away for a few looks."""
+    found = set(keys)
+    for key in found & over.keys():
+        over[key] -= 1
+        if over[key] < 0:
+            del over[key]
+    return found - over.keys()

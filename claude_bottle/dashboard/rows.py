@@ -32,7 +32,7 @@ _STATUS_TONES = {
 }
 
 
-_LEAST = 16  # cells of the column that takes what is left, before others go
+_LEAST = 24  # cells of the column that takes what is left, before others go
 
 
 class Part(NamedTuple):

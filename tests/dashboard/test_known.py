@@ -71,6 +71,16 @@ def test_what_was_answered_goes_at_once() -> None:
     made = known(Listing((asked("a-1", "0123456789"),), ()))
     made.answered("a-1/p-0123456789")
     assert made.world().proposals == ()
+    made.hear(Listing((asked("a-1", "0123456789"),), ()))  # a look that had begun before
+    assert made.world().proposals == ()
+
+
+def test_what_still_waits_after_its_answer_shows_again() -> None:
+    made = known()
+    made.answered("a-1/p-0123456789")
+    for _ in range(3):
+        made.hear(Listing((asked("a-1", "0123456789"),), ()))
+    assert made.world().proposals
 
 
 def test_a_launch_gives_its_place_to_what_came_up() -> None:

@@ -27,6 +27,7 @@ from claude_bottle.policy.proposals import EGRESS, Asked, Proposal
 GOLDEN = Path(__file__).resolve().parent.parent / "dashboard" / "golden"
 SIDECARS = ("egress", "firewall", "supervise")
 NOON = 1_770_033_600.0  # a day in February 2026, 12:00 in UTC
+YES = "y yes"  # the hints of a modal are there once its keys count
 _BOUND = 10.0  # seconds for what a screen must show at some time
 
 
@@ -210,6 +211,15 @@ def lines_of(app: Any) -> list[str]:
 
 def text_of(app: Any) -> str:
     return "\n".join(lines_of(app)) + "\n"
+
+
+async def opened(pilot: Pilot[None]) -> None:
+    """What stands above is there, and its keys count."""
+    await until(pilot, lambda: "Esc" in text_of(pilot.app) and len(pilot.app.screen_stack) > 1)
+
+
+def three() -> Stage:
+    return Stage(agent("a-11111"), agent("b-22222"), agent("c-33333"))
 
 
 async def shows(pilot: Pilot[None], words: str) -> None:

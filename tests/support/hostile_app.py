@@ -72,7 +72,13 @@ class HostileStage(Stage):
         ]
         self.kept = [Kept(f"{word()}{number}", word(), word()) for number in range(3)]
         self.briefing = Brief(
-            (("for", word()), (word(), word()), ("", f"| {word()}"), ("look", f"!! {word()}"), ("refused", word())),
+            (
+                ("for", word()),
+                (word(), word()),
+                ("", f"| {word()}"),
+                ("look", f"!! {word()}"),
+                ("refused", word()),
+            ),
             (word(), word()),
         )
         self.words = [word() for _ in range(12)]
@@ -101,7 +107,13 @@ class HostileStage(Stage):
 def script_of(texts: Sequence[str]) -> dict[str, list[Event]]:
     word = cycle(texts).__next__
     plan: list[Event] = [Paired(word(), word()), Paired("", word()), Said(word()), Confirm(word())]
-    ends: list[Event] = [Stepped(word(), 1.0), Said(word()), Put(word()), Failed(f"no: {word()}", word()), Ended(1)]
+    ends: list[Event] = [
+        Stepped(word(), 1.0),
+        Said(word()),
+        Put(word()),
+        Failed(f"no: {word()}", word()),
+        Ended(1),
+    ]
     return {"start": [*plan, Ask(word()), *ends], "stop": ends, "proposals": [*plan, *ends]}
 
 
@@ -117,7 +129,11 @@ class Hostile(Played):
         """What of the screen would do something when it is clicked, or leads elsewhere."""
         segments = [segment for strip in self.screen._compositor.render_strips() for segment in strip]
         styles = [segment.style for segment in segments if segment.style is not None]
-        return [str((style.link, style.meta)) for style in styles if style.link or any("@" in key for key in style.meta)]
+        return [
+            str((style.link, style.meta))
+            for style in styles
+            if style.link or any("@" in key for key in style.meta)
+        ]
 
 
 class Walk:
@@ -137,7 +153,9 @@ class Walk:
         app, stage = self._app, self._stage
         stage.dress(texts)
         app.script.says = script_of(texts)
+        app._looking.nudge()
         await self._until(lambda: [agent[:3] for agent in app.world.agents] == sorted_start(stage.running))
+        app._looking.nudge()  # whose proposals they are is known by now
         await self._until(lambda: app.world.proposals == tuple(stage.waiting))
         for key in ("escape", "g", "j", "j", "j"):
             await self._press(key)
@@ -228,7 +246,9 @@ def main() -> None:
             kind.GRACE = 0.0
         stage = HostileStage()
         stage.dress(["tame"])
-        app = Hostile(Script(), stage, None, Path("/"), every=0.05)
+        app = Hostile(
+            Script(), stage, None, Path("/"), every=60.0
+        )  # looked at when it is told, so that it is still otherwise
 
         async def walk(pilot: Pilot[None]) -> None:
             await Walk(app, stage, pilot, peer).go_on()

@@ -24,6 +24,7 @@ from claude_bottle.dashboard import flows, keys, rows
 from claude_bottle.dashboard.acting import Act, Event
 from claude_bottle.dashboard.beside import Beside
 from claude_bottle.dashboard.desk import read
+from claude_bottle.dashboard.ending import ToldToEnd, raised_by_signal
 from claude_bottle.dashboard.filter_line import FilterLine
 from claude_bottle.dashboard.keys import AGENTS, PROPOSALS, Facts
 from claude_bottle.dashboard.known import Known
@@ -95,6 +96,11 @@ class Dashboard(App[None]):
         yield self._filter_line
         yield self._lines["status"]
         yield self._lines["footer"]
+
+    def leave_from_outside(self, status: int) -> None:
+        """From a signal's handler, whatever the loop is about."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(partial(self.exit, return_code=status))
 
     def on_mount(self) -> None:
         self._tables[AGENTS].focus()
@@ -287,7 +293,12 @@ class Dashboard(App[None]):
     def hand_over(self, argv: Sequence[str]) -> int:
         from claude_bottle.dashboard.terminal import hand_over
 
-        return hand_over(self, argv, self.source.environment)
+        try:
+            with raised_by_signal():
+                return hand_over(self, argv, self.source.environment)
+        except ToldToEnd as told:
+            self.exit(return_code=told.status)
+            return told.status
 
     def launching(self, ident: str, agent: str, backend: str, act: Act) -> None:
         self._coming[ident] = act

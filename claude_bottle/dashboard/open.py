@@ -16,11 +16,13 @@ _THEMES = {"dark": "textual-dark", "light": "textual-light", "terminal": "ansi-d
 def open_dashboard(context: Context, *, gives_focus: bool, theme: str) -> int:
     """Until the operator leaves it."""
     from claude_bottle.dashboard.app import Dashboard
+    from claude_bottle.dashboard.ending import ends_by_signal
     from claude_bottle.dashboard.source import Services
 
     app = Dashboard(Services(context), _beside(context, gives_focus), context.folder)
     app.theme = theme_for(theme, context.environment)
-    app.run()
+    with ends_by_signal(app.leave_from_outside):
+        app.run()
     return app.return_code or 0
 
 

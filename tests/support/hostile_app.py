@@ -153,7 +153,9 @@ class Walk:
         app, stage = self._app, self._stage
         stage.dress(texts)
         app.script.says = script_of(texts)
+        app._looking.nudge()
         await self._until(lambda: [agent[:3] for agent in app.world.agents] == sorted_start(stage.running))
+        app._looking.nudge()  # whose proposals they are is known by now
         await self._until(lambda: app.world.proposals == tuple(stage.waiting))
         for key in ("escape", "g", "j", "j", "j"):
             await self._press(key)
@@ -244,7 +246,9 @@ def main() -> None:
             kind.GRACE = 0.0
         stage = HostileStage()
         stage.dress(["tame"])
-        app = Hostile(Script(), stage, None, Path("/"), every=0.05)
+        app = Hostile(
+            Script(), stage, None, Path("/"), every=60.0
+        )  # looked at when it is told, so that it is still otherwise
 
         async def walk(pilot: Pilot[None]) -> None:
             await Walk(app, stage, pilot, peer).go_on()

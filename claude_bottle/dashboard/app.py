@@ -129,7 +129,10 @@ class Dashboard(App[None]):
 
     @property
     def facts(self) -> Facts:
-        key, world = self._tables[self.pane].selected, self.world
+        return self._facts(self.world)
+
+    def _facts(self, world: World) -> Facts:
+        key = self._tables[self.pane].selected
         facts = Facts(self.pane, busy=bool(self._known.doing(key)))
         if self.pane == PROPOSALS:
             return facts._replace(proposal=_first(item for item in world.proposals if key_of(item) == key))
@@ -162,7 +165,8 @@ class Dashboard(App[None]):
         table.select(coming)
 
     def _draw_lines(self, world: World | None = None) -> None:
-        world, facts = world or self.world, self.facts
+        world = world or self.world
+        facts = self._facts(world)
         self._lines["header"].show(rows.header(world))
         for pane, count in ((PROPOSALS, len(world.proposals)), (AGENTS, len(world.agents))):
             focused = pane == facts.pane

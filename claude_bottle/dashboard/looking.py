@@ -22,6 +22,7 @@ from claude_bottle.operations.proposals import Listing
 from claude_bottle.text import shown
 
 EVERY = 1.0  # seconds
+_OF_AGENTS = ("proposals", "numbers")  # looks at what runs: again at once where that is other than before
 SLOW = 3.0  # seconds after which a backend that has not answered is shown as such
 
 
@@ -76,11 +77,12 @@ class Looking:
         self._told = told
         self._every = every
         self._over = False
-        self._bells: list[threading.Event] = []
+        self._bells: dict[str, threading.Event] = {}
         self._parts: dict[str, tuple[Agent, ...]] = {}
         self._asked: dict[str, float] = {}  # backends that have not answered yet, and since when
 
     def start(self) -> None:
+        self._bells = {name: threading.Event() for name in (*self._source.backends, *_OF_AGENTS)}
         for name in self._source.backends:
             self._thread(name, lambda name=name: self._backend(name))  # type: ignore[misc]
         self._thread("proposals", lambda: self._tell(self._source.proposals(self.agents)))
@@ -91,7 +93,7 @@ class Looking:
         self.nudge()
 
     def nudge(self) -> None:
-        for bell in self._bells:
+        for bell in self._bells.values():
             bell.set()
 
     @property
@@ -105,8 +107,7 @@ class Looking:
         return [f"{name}: no answer for {seconds:.0f} s" for name, seconds in sorted(late.items())]
 
     def _thread(self, name: str, look: Callable[[], object]) -> None:
-        bell = threading.Event()
-        self._bells.append(bell)
+        bell = self._bells[name]
 
         def loop() -> None:
             while not self._over:
@@ -131,7 +132,10 @@ class Looking:
             agents, warnings = self._source.agents(name)
         finally:
             self._asked.pop(name, None)
-        self._parts[name] = tuple(agents)
+        before, self._parts[name] = self._parts.get(name, ()), tuple(agents)
+        if {agent.slug for agent in before} != {agent.slug for agent in agents}:
+            for about in _OF_AGENTS:
+                self._bells[about].set()
         self._tell(Looked(name, tuple(agents), tuple(warnings)))
 
     def _count(self) -> None:

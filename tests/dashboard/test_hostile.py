@@ -205,7 +205,7 @@ def check(said: dict[str, Any], emulator: Emulator, harmless: set[str]) -> None:
 
 
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 @given(texts=_texts)
 @example(texts=list(WICKED))

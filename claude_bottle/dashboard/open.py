@@ -18,6 +18,8 @@ def open_dashboard(context: Context, *, gives_focus: bool, theme: str) -> int:
     from claude_bottle.dashboard.app import Dashboard
     from claude_bottle.dashboard.source import Services
 
+    # A copy: Textual takes NO_COLOR out of the process's own, and who is started here is to see it too.
+    context = context._replace(environment=dict(context.environment))
     app = Dashboard(Services(context), _beside(context, gives_focus), context.folder)
     app.theme = theme_for(theme, context.environment)
     app.run()

@@ -46,6 +46,8 @@ class Beside:
         """None where there is no such pane, where its program has ended, and where tmux does not answer."""
         with suppress(BottleError):
             pane = self._ours(self._tmux.look())
+            if pane and pane.is_missed:
+                self._tmux.ask(words.nudge())
             return pane.slug if pane and not pane.is_dead else None
         return None
 

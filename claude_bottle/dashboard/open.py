@@ -19,6 +19,8 @@ def open_dashboard(context: Context, *, gives_focus: bool, theme: str) -> int:
     from claude_bottle.dashboard.ending import ends_by_signal
     from claude_bottle.dashboard.source import Services
 
+    # A copy: Textual takes NO_COLOR out of the process's own, and who is started here is to see it too.
+    context = context._replace(environment=dict(context.environment))
     app = Dashboard(Services(context), _beside(context, gives_focus), context.folder)
     app.theme = theme_for(theme, context.environment)
     with ends_by_signal(app.leave_from_outside):

@@ -19,8 +19,12 @@ OLDEST = (3, 2)  # `remain-on-exit failed`; panes with options and variables of 
 MARK = "@claude_bottle"  # "SLUG PID": whom the pane shows, and the program that we have started in it
 # To say that a program has failed tmux scrolls by a line, which may be the one that says why.
 _AFTER_A_LINE = ("sh", "-c", 'echo; exec env "$@"', "env")
-_FIELDS = ("pid", "version", "window_zoomed_flag", "pane_id", "pane_dead", "pane_pid", "pane_tty", MARK)
-_FORMAT = " ".join(f"#{{{name}}}" for name in _FIELDS)
+_FIELDS = (
+    *("#{pid}", "#{version}", "#{window_zoomed_flag}", "#{pane_id}"),
+    "#{pane_dead}#{pane_dead_status}#{pane_dead_signal}",
+    *("#{pane_pid}", "#{pane_tty}", f"#{{{MARK}}}"),
+)
+_FORMAT = " ".join(_FIELDS)
 _PANE = re.compile(r"%[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _TITLE = 60  # characters
@@ -40,6 +44,7 @@ class Pane(NamedTuple):
     terminal: str = ""
     is_dead: bool = False  # its program has ended, and its words stay
     slug: str = ""  # whom it shows; empty where it is none of ours, or no longer
+    is_missed: bool = False  # dead, and tmux has not heard how: so it does not close by itself
 
 
 class Window(NamedTuple):
@@ -110,6 +115,14 @@ def kill(pane: str) -> tuple[str, ...]:
     return ("kill-pane", "-t", pane)
 
 
+def nudge() -> tuple[str, ...]:
+    """Makes tmux collect every child that has ended, as one more does.
+
+    While libutempter takes a pane out of utmp it has a handler of its own for the signal that says so.
+    """
+    return ("run-shell", "-b", "true")
+
+
 def parse_window(text: str) -> Window:
     """What `list_panes` answers. Raises BottleError."""
     rows = [line.split(" ", len(_FIELDS) - 1) for line in text.splitlines()]
@@ -134,7 +147,7 @@ def is_too_old(version: str) -> bool:
 
 def _pane(ident: str, dead: str, pid: str, terminal: str, mark: str) -> Pane:
     slug, _, started = mark.rpartition(" ")
-    return Pane(ident, terminal, dead == "1", slug if started == pid else "")
+    return Pane(ident, terminal, dead != "0", slug if started == pid else "", dead == "1")
 
 
 def _is_plain(row: Sequence[str]) -> bool:

@@ -43,7 +43,8 @@ def test_the_place_keeps_the_terminals_name() -> None:
 def test_looking_and_splitting() -> None:
     assert argv.tmux(HERE, argv.list_panes("%0")) == (
         *("tmux", "-S", "/tmp/tmux-1000/default", "list-panes", "-t", "%0", "-F"),
-        "#{pid} #{version} #{window_zoomed_flag} #{pane_id} #{pane_dead} #{pane_pid} #{pane_tty} #{@claude_bottle}",
+        "#{pid} #{version} #{window_zoomed_flag} #{pane_id} #{pane_dead}#{pane_dead_status}#{pane_dead_signal} "
+        "#{pane_pid} #{pane_tty} #{@claude_bottle}",
     )
     assert argv.tmux(HERE, argv.split("%0"))[3:] == (
         *("split-window", "-h", "-d", "-P", "-F", "#{pane_id}", "-t", "%0", ""),
@@ -125,6 +126,7 @@ ANSWER = """\
 4093 3.3a 0 %2 1 300  dev-abc13 300
 4093 3.3a 0 %3 0 400 /dev/pts/5 dev-abc12 200
 4093 3.3a 0 %4 1 0  
+4093 3.3a 0 %5 11 500  dev-abc14 500
 """  # noqa: W291 - a last field that is empty
 
 
@@ -136,9 +138,10 @@ def test_what_a_window_is_said_to_hold() -> None:
         (
             Pane("%0", "/dev/pts/2"),
             Pane("%1", "/dev/pts/3", False, "dev-abc12"),
-            Pane("%2", "", True, "dev-abc13"),
+            Pane("%2", "", True, "dev-abc13", True),
             Pane("%3", "/dev/pts/5"),  # marked, but given another program since
-            Pane("%4", "", True),
+            Pane("%4", "", True, "", True),
+            Pane("%5", "", True, "dev-abc14"),  # with status 1
         ),
     )
     assert argv.parse_window(ANSWER.replace("3.3a 0", "3.3a 1")).is_zoomed

@@ -135,7 +135,7 @@ async def stop(desk: Desk, agent: Agent) -> None:
     finally:
         desk.busy(agent.slug, "")
     _tell(desk, outcome, f"{agent.slug} is stopped")
-    if outcome.failure:
+    if not outcome.ok:
         return
     desk.gone(agent.slug)
     if was_beside:

@@ -73,7 +73,7 @@ AGENT_COLUMNS = (
 PROPOSAL_COLUMNS = (
     Column("age", 6, right=True),
     Column("slug", 28),
-    Column("what", 60),
+    Column("what", 34),
     Column("why", 200, last=1, takes_rest=True),
 )
 

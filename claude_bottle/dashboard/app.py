@@ -64,7 +64,8 @@ class Dashboard(App[None]):
     def __init__(
         self, source: Services, beside: Beside | None, folder: Path, *, every: float = EVERY
     ) -> None:
-        super().__init__()
+        # Textual's own way without colour is grey on grey, and black on black with a terminal's own colours.
+        super().__init__(ansi_color=True if "NO_COLOR" in source.environment else None)
         self.source = source
         self.beside = beside
         self._folder = folder

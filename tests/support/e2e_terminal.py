@@ -17,10 +17,14 @@ _QUIET_SHELL = "PS1='$ ' exec bash --norc --noprofile"
 
 
 class Terminal:
-    """What a person at this terminal types and sees."""
+    """What a person at this terminal types and sees; where it has several panes, in this one."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, pane: str = "") -> None:
         self._socket = socket
+        self._at = ("-t", pane) if pane else ()
+
+    def at(self, pane: str) -> Terminal:
+        return Terminal(self._socket, pane)
 
     def tmux(self, *arguments: str) -> str:
         argv = ["tmux", "-S", str(self._socket), "-f", "/dev/null", *arguments]
@@ -29,7 +33,7 @@ class Terminal:
     @property
     def screen(self) -> str:
         """All that is on the screen and above it, without colours."""
-        return self.tmux("capture-pane", "-p", "-S", "-2000", "-J")
+        return self.tmux("capture-pane", *self._at, "-p", "-S", "-2000", "-J")
 
     def see(self, *words: str) -> str:
         """Waits until all of these are to be seen."""
@@ -38,11 +42,16 @@ class Terminal:
         )
         return self.screen
 
+    @property
+    def look(self) -> str:
+        """What is on the screen now."""
+        return self.tmux("capture-pane", *self._at, "-p")
+
     def type(self, text: str) -> None:
-        self.tmux("send-keys", "-l", "--", text)
+        self.tmux("send-keys", *self._at, "-l", "--", text)
 
     def press(self, *keys: str) -> None:
-        self.tmux("send-keys", *keys)
+        self.tmux("send-keys", *self._at, *keys)
 
     def enter(self, line: str) -> None:
         self.type(line)

@@ -177,7 +177,7 @@ class Dashboard(App[None]):
         self._lines["footer"].show([Part(rows.label(key)) for key in self._footer])
 
     def on_resize(self) -> None:
-        self._draw_lines()
+        self.call_after_refresh(self._draw_lines)  # by the new size, which is not taken yet
 
     def on_table_selected(self, message: Table.Selected) -> None:
         if message.moved:

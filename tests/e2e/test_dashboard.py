@@ -11,7 +11,7 @@ import pytest
 from claude_bottle.scripted.server import ScriptedModel
 from tests.support.e2e import Cli, bash, eventually, scripted, write
 from tests.support.e2e_asking import asking, waiting
-from tests.support.e2e_terminal import READY, Terminal, ask
+from tests.support.e2e_terminal import READY, Terminal, ask, terminal
 
 pytestmark = [pytest.mark.needs("envoy", "claude", "tmux"), pytest.mark.usefixtures("with_command")]
 
@@ -276,3 +276,32 @@ def test_without_colour_it_can_be_read_on_every_terminal(
         dash.press("Enter")
         dash.see("q quit", "nothing was changed")
         dash.leave()
+
+
+@pytest.mark.backends("bubblewrap")
+def test_two_dashboards_agree_and_an_editor_that_does_not_return_holds_only_its_own(
+    cli: Cli, shell: Terminal, idle: ScriptedModel
+) -> None:
+    cli.manifest(idle.url)
+    one, two = cli.start(), cli.start()
+    shell.say("export VISUAL= EDITOR='sh -c \"echo editing; exec sleep 600\"'")
+    with terminal(cli, name="other") as elsewhere:
+        held, free = Dash(cli, shell), Dash(cli, elsewhere)
+        for dash in (held, free):
+            dash.shows((one, False), (two, False))
+        held.select(one)
+        held.press("e")
+        held.see("editing")
+        free.select(two)
+        free.stop(two)
+        free.shows((one, False))
+        assert cli.slugs() == [one]
+        held.see("editing")
+        held.press("C-c")
+        held.see("Enter goes back")
+        held.press("Enter")
+        held.see("nothing was changed")
+        held.shows((one, False))
+        for dash in (held, free):
+            dash.leave()
+    cli("stop", one).ok()

@@ -39,6 +39,7 @@ from claude_bottle.errors import BottleError
 
 T = TypeVar("T")
 _BESIDE_SECONDS = 3.0
+_MESSAGE_SECONDS = 8.0  # for which a message stands; one of a failure stands until the operator moves on
 
 
 class Dashboard(App[None]):
@@ -85,6 +86,7 @@ class Dashboard(App[None]):
         self._letters = {PROPOSALS: "", AGENTS: ""}
         self._filtering = AGENTS
         self._message: Part | None = None
+        self._message_ends = float("inf")
         self._beside: str | None = None  # the slug in the right pane
         self._pane = AGENTS
         self._footer: tuple[keys.Key, ...] = ()
@@ -107,7 +109,7 @@ class Dashboard(App[None]):
         self._tables[AGENTS].focus()
         self._draw()
         self._looking.start()
-        self.set_interval(EVERY, self._draw)
+        self.set_interval(EVERY, self._turn)
         if self.beside is not None:
             self.set_interval(_BESIDE_SECONDS, self._look_beside)
 
@@ -145,6 +147,12 @@ class Dashboard(App[None]):
     def on_dashboard_heard(self, message: Heard) -> None:
         if self._known.hear(message.news):
             self._draw()
+
+    def _turn(self) -> None:
+        """Each second: what time alone changes."""
+        if time.monotonic() > self._message_ends:
+            self._message = None
+        self._draw()
 
     def _draw(self) -> None:
         world = self.world
@@ -287,6 +295,7 @@ class Dashboard(App[None]):
 
     def say(self, text: str, tone: str = "") -> None:
         self._message = rows.part(text, tone, 500)
+        self._message_ends = float("inf") if tone == "bad" else time.monotonic() + _MESSAGE_SECONDS
         self._draw_lines()
 
     async def ask(self, modal: ModalScreen[T]) -> T | None:

@@ -140,3 +140,18 @@ def test_the_folder_that_the_dashboard_was_started_in_is_that_of_its_acts() -> N
         assert app._folder == Path("/")
 
     play(three(), act)
+
+
+def test_a_message_goes_by_itself_and_a_failure_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_bottle.dashboard.app._MESSAGE_SECONDS", 0.0)
+
+    async def act(app: Played, pilot) -> None:
+        app.say("all is well")
+        await shows(pilot, "a-11111  agent a")
+        app.say("it has failed", "bad")
+        await pilot.pause(1.5)
+        assert "it has failed" in text_of(app)
+        await pilot.press("j")
+        await shows(pilot, "b-22222  agent b")
+
+    play(three(), act)

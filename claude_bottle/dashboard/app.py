@@ -85,6 +85,7 @@ class Dashboard(App[None]):
         self._filter_line = FilterLine(self._filtered, self._filter_left, id="filter")
         self._letters = {PROPOSALS: "", AGENTS: ""}
         self._filtering = AGENTS
+        self._will_draw = False
         self._message: Part | None = None
         self._message_ends = float("inf")
         self._beside: str | None = None  # the slug in the right pane
@@ -145,8 +146,13 @@ class Dashboard(App[None]):
     # What is shown
 
     def on_dashboard_heard(self, message: Heard) -> None:
-        if self._known.hear(message.news):
-            self._draw()
+        if self._known.hear(message.news) and not self._will_draw:
+            self._will_draw = True
+            self.call_later(self._draw_heard)  # once for all the news that are there by then
+
+    def _draw_heard(self) -> None:
+        self._will_draw = False
+        self._draw()
 
     def _turn(self) -> None:
         """Each second: what time alone changes."""

@@ -35,6 +35,14 @@ UP = (
 )
 
 
+async def planned(pilot) -> None:
+    """The first agent was picked, and its plan is there; the one backend that works was not asked for."""
+    await pilot.press("n")
+    await opened(pilot)
+    await pilot.press("enter")
+    await shows(pilot, YES)
+
+
 def test_a_new_agent_is_picked_planned_agreed_to_and_comes_up_in_its_row() -> None:
     stage, script = three(), Script(start=UP)
     script.held["start"] = threading.Event()
@@ -107,10 +115,7 @@ def test_a_launch_that_fails_says_why_and_its_row_goes_when_it_was_seen() -> Non
     stage.backends_here = [("docker", Readiness(True))]
 
     async def act(app: Played, pilot) -> None:
-        await pilot.press("n")
-        await opened(pilot)
-        await pilot.press("enter")
-        await shows(pilot, YES)
+        await planned(pilot)
         await pilot.press("y")
         await shows(pilot, "failed: no room: make some")
         await pilot.press("l")
@@ -129,10 +134,7 @@ def test_a_value_that_a_launch_asks_for_is_not_shown() -> None:
     stage.backends_here = [("docker", Readiness(True))]
 
     async def act(app: Played, pilot) -> None:
-        await pilot.press("n")
-        await opened(pilot)
-        await pilot.press("enter")
-        await shows(pilot, YES)
+        await planned(pilot)
         await pilot.press("y")
         await shows(pilot, "TOKEN?")
         await opened(pilot)
@@ -151,10 +153,7 @@ def test_a_launch_is_given_up_by_x() -> None:
     stage.backends_here = [("docker", Readiness(True))]
 
     async def act(app: Played, pilot) -> None:
-        await pilot.press("n")
-        await opened(pilot)
-        await pilot.press("enter")
-        await shows(pilot, YES)
+        await planned(pilot)
         script.held["start"] = threading.Event()
         await pilot.press("y")
         await shows(pilot, "(starting)")
@@ -199,10 +198,7 @@ def test_the_steps_of_a_launch_are_shown_as_they_come() -> None:
     stage.backends_here = [("docker", Readiness(True))]
 
     async def act(app: Played, pilot) -> None:
-        await pilot.press("n")
-        await opened(pilot)
-        await pilot.press("enter")
-        await shows(pilot, YES)
+        await planned(pilot)
         script.held["start"] = threading.Event()
         await pilot.press("y")
         await shows(pilot, "(starting)")

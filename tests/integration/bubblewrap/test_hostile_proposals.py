@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from pathlib import Path
 
@@ -63,24 +62,3 @@ def test_nothing_that_an_agent_says_reaches_the_screen_as_it_is(tmp_path: Path) 
 
 def is_dangerous(char: str) -> bool:
     return char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
-
-
-@pytest.mark.parametrize("content", ["100,000", "10 MB", "deep", "binary"])
-def test_a_file_of_proposals_that_is_far_too_much_is_no_proposal(tmp_path: Path, content: str) -> None:
-    world = make_world(tmp_path, "bubblewrap")
-    with asking(world, []) as found:
-        one = {"id": "p-0000000000"}
-        file = found.launched.paths.proposals
-        texts = {
-            "100,000": json.dumps([one] * 100_000).encode(),
-            "10 MB": json.dumps(["x" * (10 << 20)]).encode(),
-            "deep": b"[" * 100_000,
-            "binary": bytes(range(256)) * 1000,
-        }
-        file.write_bytes(texts[content])
-        page = found.cli("proposals")
-        assert (page.status, page.out) == (0, "")
-        found.launched.bottle.stop()
-        resumed = found.cli("resume", found.slug, "--yes", "--detach")
-        assert resumed.status == 0, resumed.talk
-        assert found.cli("proposals").out == ""
